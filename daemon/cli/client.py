@@ -1,0 +1,84 @@
+"""Finds the daemons and the operator of this machine, and asks them.
+
+One cluster is one run directory (`/run/weft`, or WEFT_RUN_DIR, or --run-dir): `operator.sock` in it, and
+`daemon.sock` either there (a plain node) or in one folder for each node (`weft local`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weft.daemon.cli.failure import Failure
+
+if TYPE_CHECKING:
+    from weft.policies.wire.pb import control_pb2
+
+DEFAULT_RUN_DIR = "/run/weft"
+TIMEOUT = 5.0  # seconds
+
+
+def add_options(parser: argparse.ArgumentParser, *, node: bool = True, output: bool = True) -> None:
+    parser.add_argument(
+        "--run-dir",
+        default=os.environ.get("WEFT_RUN_DIR", DEFAULT_RUN_DIR),
+        help="where the sockets are (default: $WEFT_RUN_DIR or %(default)s)",
+    )
+    if node:
+        parser.add_argument("--node", default="", help="only this node (default: all nodes of this machine)")
+    if output:
+        parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
+
+
+def daemons(run_dir: str, node: str = "") -> dict[str, Path]:
+    """The daemons' sockets by node name; a plain node's is under "". Failure if there is none."""
+    base = Path(run_dir)
+    found = {path.parent.name: path for path in sorted(base.glob("*/daemon.sock"))}
+    if (base / "daemon.sock").exists():
+        found[""] = base / "daemon.sock"
+    if node:
+        found = {name: path for name, path in found.items() if name == node}
+    if not found:
+        what = f"daemon of node {node}" if node else "daemon"
+        raise Failure(f"no {what} under {run_dir}: is weft running here? (--run-dir, WEFT_RUN_DIR)")
+    return found
+
+
+def call(socket: Path, service: str, method: str, request: Any) -> Any:
+    """One unary call over a unix socket; a daemon that does not answer is a Failure that names its socket."""
+    import grpc
+
+    from weft.policies.wire.pb import control_pb2_grpc, node_pb2_grpc
+
+    stubs: dict[str, Any] = {"node": node_pb2_grpc.NodeStub, "objects": control_pb2_grpc.ObjectsStub}
+    # The default authority of a unix channel is the socket's path, which HTTP/2 servers may refuse.
+    with grpc.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost")]) as channel:
+        try:
+            return getattr(stubs[service](channel), method)(request, timeout=TIMEOUT)
+        except grpc.RpcError as error:
+            raise Failure(f"{socket}: {error.details() or error.code().name}") from None
+
+
+def query(socket: Path, what: str, arg: str = "") -> Any:
+    from weft.policies.wire.pb import node_pb2
+
+    return json.loads(call(socket, "node", "Query", node_pb2.QueryRequest(what=what, arg=arg)).json)
+
+
+def query_all(run_dir: str, node: str, what: str, arg: str = "") -> dict[str, Any]:
+    """The answer of each daemon, by node name."""
+    return {name: query(path, what, arg) for name, path in daemons(run_dir, node).items()}
+
+
+def operator_status(run_dir: str) -> control_pb2.StatusReply | None:
+    """None where no operator runs on this machine."""
+    from weft.policies.wire.pb import control_pb2
+
+    socket = Path(run_dir) / "operator.sock"
+    if not socket.exists():
+        return None
+    reply: control_pb2.StatusReply = call(socket, "objects", "Status", control_pb2.StatusRequest())
+    return reply
