@@ -82,6 +82,16 @@ class CidrPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class CidrGroupPeer:
+    """cidrGroupRef: the group `name`; cidrGroupSelector: every group whose labels match `selector`. Resolved to
+    one CidrPeer per CIDR of the groups; no such group: nobody (C5). `excepts` as in CidrPeer."""
+
+    name: str = ""
+    selector: Selector | None = None
+    excepts: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EntityPeer:
     entity: str
 
@@ -96,7 +106,7 @@ class ServicePeer:
     selector: Selector | None = None
 
 
-Peer = EndpointPeer | CidrPeer | EntityPeer | ServicePeer
+Peer = EndpointPeer | CidrPeer | CidrGroupPeer | EntityPeer | ServicePeer
 
 
 @dataclass(frozen=True, slots=True)
