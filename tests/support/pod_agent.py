@@ -1,8 +1,9 @@
-"""Runs in every pod of the truth test: answers on its ports, and connects where it is told.
+"""Runs in every pod of the live tests: answers on its ports, and connects where it is told.
 
 argv: the unix socket to take orders on (the file system is shared, so policy cannot cut the orders off), then
 the ports. One order a connection, one JSON line: a list of [address, port, protocol, timeout seconds]; the
-answer is a JSON list: "ok", or why not. Standard library only, for it runs under whatever python there is.
+answer is a JSON list: "ok", or why not. An object instead of a list orders a load (see there). Standard library
+only, for it runs under whatever python there is.
 """
 
 import json
@@ -12,6 +13,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 
 def serve(ports):
@@ -85,6 +87,47 @@ def checksum(data):
     return struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)
 
 
+def load(address, port, seconds, connections, timeout, expect):
+    """For so many seconds: `connections` that stay open and echo every 10 ms, and as many new ones after one
+    another. expect "open": whatever fails is reported; "shut": whatever gets through is."""
+    told = {"opened": 0, "echoes": 0, "wrong": []}
+    until = time.monotonic() + seconds
+    workers = [
+        threading.Thread(target=work, args=(address, port, until, timeout, told))
+        for work in [opener] * connections + ([keeper] * connections if expect == "open" else [])
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if expect == "shut":
+        told["wrong"] = [f"{told['opened']} connections got through"] if told["opened"] else []
+    return told
+
+
+def opener(address, port, until, timeout, told):
+    while time.monotonic() < until:
+        answer = probe(address, port, "tcp", timeout)
+        if answer == "ok":
+            told["opened"] += 1
+        else:
+            told["wrong"].append("open: " + answer)
+        time.sleep(0.01)
+
+
+def keeper(address, port, until, timeout, told):
+    try:
+        with socket.create_connection((address, port), timeout) as sock:
+            while time.monotonic() < until:
+                sock.sendall(b"still here")
+                if sock.recv(64) != b"echo still here":
+                    raise OSError("a wrong answer")
+                told["echoes"] += 1
+                time.sleep(0.01)
+    except OSError as error:
+        told["wrong"].append(f"kept: {type(error).__name__}: {error}")
+
+
 def obey(path):
     if os.path.exists(path):
         os.unlink(path)
@@ -99,6 +142,9 @@ def obey(path):
 def order(client):
     with client, client.makefile("rw") as lines:
         orders = json.loads(lines.readline())
+        if isinstance(orders, dict):
+            lines.write(json.dumps(load(**orders)) + "\n")
+            return
         answers = ["not tried"] * len(orders)
 
         def one(i):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import yaml
 
 from weft.daemon.cli import client
 from weft.policies.wire.pb import control_pb2, node_pb2
@@ -51,7 +56,7 @@ def pod(
 
 
 def agent_command(path: Path) -> list[str]:
-    return [sys.executable, str(Path(__file__).with_name("agent.py")), str(path), *map(str, PORTS)]
+    return [sys.executable, str(Path(__file__).with_name("pod_agent.py")), str(path), *map(str, PORTS)]
 
 
 def manifests(socket_dir: Path) -> list[dict[str, object]]:
@@ -206,3 +211,57 @@ class Cluster:
                 for i, answer in zip(by_source[source], json.loads(lines.readline()), strict=True):
                     answers[i] = answer
         return answers
+
+    def load(
+        self, probe: Probe, seconds: float, *, expect: str, connections: int = 2, timeout: float = 3.0
+    ) -> Load:
+        """Starts a load in the background; `Load.result()` waits for it."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(seconds + 30)
+        sock.connect(str(self.sockets / probe.source))
+        order = {
+            "address": probe.target,
+            "port": probe.port,
+            "seconds": seconds,
+            "connections": connections,
+            "timeout": timeout,
+            "expect": expect,
+        }
+        sock.sendall(json.dumps(order).encode() + b"\n")
+        return Load(probe, sock)
+
+
+@dataclass
+class Load:
+    probe: Probe
+    sock: socket.socket
+
+    def result(self) -> dict[str, object]:
+        with self.sock, self.sock.makefile() as lines:
+            told: dict[str, object] = json.loads(lines.readline())
+        return told
+
+
+@contextlib.contextmanager
+def running(name: str, nodes: int = 2, folders: Sequence[Path] = ()) -> Iterator[Cluster]:
+    """A cluster of the truth test's pods under the run directory of that name, following `folders`; gone after."""
+    sockets = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    cluster = Cluster(Path("/run") / name, sockets)
+    (sockets / "manifests.yaml").write_text(yaml.safe_dump_all(manifests(sockets)))
+    cluster.weft("local", "down")
+    try:
+        paths = [word for path in (sockets / "manifests.yaml", *folders) for word in ("-f", str(path))]
+        up = cluster.weft("local", "up", *paths, "--nodes", str(nodes), timeout=90)
+        assert up.returncode == 0, up.stdout + up.stderr
+        cluster.learn()
+        (sockets / "live.yaml").write_text(yaml.safe_dump_all(cluster.live))
+        host = ["nsenter", f"--net=/run/netns/{name}-node-1", *agent_command(sockets / "host")]
+        cluster.helpers.append(subprocess.Popen(host))
+        yield cluster
+    finally:
+        for helper in cluster.helpers:
+            helper.kill()
+            helper.wait()
+        down = cluster.weft("local", "down")
+        shutil.rmtree(sockets)
+        assert down.returncode == 0, down.stderr

@@ -6,21 +6,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from cases import CASES, Case
-from cluster import Cluster, Probe, agent_command, manifests
-
+from live_cluster import Cluster, Probe, running
+from truth_cases import CASES, Case
 from weft.daemon.cli.main import main as weft
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
@@ -31,25 +23,8 @@ ALLOWED_WITHIN, DENIED_AFTER = 5.0, 0.4
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    sockets = Path(tempfile.mkdtemp(prefix="weft-truth-"))
-    (sockets / "manifests.yaml").write_text(yaml.safe_dump_all(manifests(sockets)))
-    cluster = Cluster(Path("/run/weft-truth"), sockets)
-    cluster.weft("local", "down", timeout=60)
-    try:
-        up = cluster.weft("local", "up", "-f", str(sockets / "manifests.yaml"), "--nodes", "2", timeout=90)
-        assert up.returncode == 0, up.stdout + up.stderr
-        cluster.learn()
-        (sockets / "live.yaml").write_text(yaml.safe_dump_all(cluster.live))
-        netns = f"/run/netns/{cluster.run_dir.name}-node-1"
-        cluster.helpers.append(subprocess.Popen(["nsenter", f"--net={netns}", *agent_command(sockets / "host")]))
+    with running("weft-truth") as cluster:
         yield cluster
-    finally:
-        for helper in cluster.helpers:
-            helper.kill()
-            helper.wait()
-        down = cluster.weft("local", "down", timeout=60)
-        shutil.rmtree(sockets)
-        assert down.returncode == 0, down.stderr
 
 
 def predict(cluster: Cluster, policies: str, probes: list[Probe]) -> list[dict[str, object]]:
