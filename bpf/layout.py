@@ -97,6 +97,7 @@ class Stat(enum.IntEnum):
     CT_CREATED = 2
     REVERSE_FAILED = 3
     NO_ENDPOINT = 4
+    COUNTER_FAILED = 5
 
 
 STATS: Final = 16
@@ -143,7 +144,8 @@ class CtKey(ctypes.Structure):
         ("protocol", _u8),
         ("local_port", _be16),
         ("remote_port", _be16),
-        ("pad", _u16),
+        ("icmp_type", _u8),
+        ("icmp_origin", _u8),
         ("local", _addr),
         ("remote", _addr),
     ]
@@ -165,6 +167,30 @@ class CtValue(ctypes.Structure):
         ("match", _u8),
         ("tcp_flags", _u8 * 2),
         ("icmp_type", _u16),
+    ]
+
+
+class FragmentKey(ctypes.Structure):
+    _fields_ = [
+        ("ep_id", _u32),
+        ("id", _u32),
+        ("family", _u8),
+        ("protocol", _u8),
+        ("direction", _u8),
+        ("pad", _u8),
+        ("src", _addr),
+        ("dst", _addr),
+    ]
+
+
+class FragmentValue(ctypes.Structure):
+    _fields_ = [
+        ("src_port", _be16),
+        ("dst_port", _be16),
+        ("protocol", _u8),
+        ("icmp_type", _u8),
+        ("icmp_code", _u8),
+        ("pad", _u8),
     ]
 
 
@@ -193,6 +219,14 @@ class ReverseKey(ctypes.Structure):
 
 class ReverseValue(ctypes.Structure):
     _fields_ = [("addr", _addr), ("port", _be16), ("pad", _u16), ("service_id", _u32)]
+
+
+class AffinityKey(ctypes.Structure):
+    _fields_ = [("cookie", _u64), ("family", _u32), ("addr", _addr), ("port", _be16), ("pad", _u16)]
+
+
+class AffinityValue(ctypes.Structure):
+    _fields_ = [("backend_id", _u32), ("slot", _u32)]
 
 
 class CounterKey(ctypes.Structure):
@@ -274,9 +308,11 @@ ENDPOINTS = MapSpec("endpoints", "hash", ctypes.c_uint32, Endpoint, 4096)
 #: policy_id -> a map of its own (kind lpm_trie, PolicyKey -> PolicyValue), swapped whole
 POLICIES = MapSpec("policies", "hash_of_maps", ctypes.c_uint32, ctypes.c_uint32, 8192)
 CT = MapSpec("ct", "lru_hash", CtKey, CtValue, 262_144)
+FRAGMENTS = MapSpec("fragments", "lru_hash", FragmentKey, FragmentValue, 8192)
 SERVICES = MapSpec("services", "hash", ServiceKey, ServiceValue, 131_072)
 BACKENDS = MapSpec("backends", "hash", ctypes.c_uint32, Backend, 65_536)
 REVERSE = MapSpec("reverse", "lru_hash", ReverseKey, ReverseValue, 131_072)
+AFFINITY = MapSpec("affinity", "lru_hash", AffinityKey, AffinityValue, 65_536)
 COUNTERS = MapSpec("counters", "percpu_hash", CounterKey, CounterValue, 65_536)
 RULE_STATS = MapSpec("rule_stats", "lru_percpu_hash", RuleStatKey, CounterValue, 65_536)
 CONFIG = MapSpec("config", "array", ctypes.c_uint32, Config, 1)
@@ -284,8 +320,13 @@ STATS_MAP = MapSpec("stats", "percpu_array", ctypes.c_uint32, ctypes.c_uint64, S
 EVENTS = MapSpec("events", "ringbuf", ctypes.c_uint32, ctypes.c_uint32, 1 << 22)  # bytes
 
 MAPS: Final = (
-    IPCACHE, ENDPOINTS, POLICIES, CT, SERVICES, BACKENDS, REVERSE, COUNTERS, RULE_STATS, CONFIG, STATS_MAP, EVENTS,
+    IPCACHE, ENDPOINTS, POLICIES, CT, FRAGMENTS, SERVICES, BACKENDS, REVERSE, AFFINITY, COUNTERS, RULE_STATS, CONFIG,
+    STATS_MAP, EVENTS,
 )  # fmt: skip
+
+#: What the tc programs answer: TC_ACT_UNSPEC (TCX_NEXT), so that other programs on the device have their say; TC_ACT_SHOT
+TC_PASS: Final = 0xFFFFFFFF
+TC_DROP: Final = 2
 
 #: The programs and their pins: name in the C source -> (kind, attach point)
 PROGRAMS: Final = {

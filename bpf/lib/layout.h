@@ -80,7 +80,8 @@ struct weft_ct_key {
 	__u8 protocol;
 	__be16 local_port; /* ICMP echo: id */
 	__be16 remote_port; /* ICMP echo: 0 */
-	__u16 pad;
+	__u8 icmp_type; /* of the request; not ICMP: 0 */
+	__u8 icmp_origin; /* 1 + direction of the request, so that pings both ways with one id are two; not ICMP: 0 */
 	__u8 local[16];
 	__u8 remote[16];
 };
@@ -105,6 +106,25 @@ struct weft_ct_value {
 #define WEFT_CT_F_FIN_OUT 4u
 #define WEFT_CT_F_RST 8u
 #define WEFT_CT_F_MIDSTREAM 16u /* admitted without having seen its SYN */
+
+struct weft_fragment_key { /* what the fragments of one packet share */
+	__u32 ep_id;
+	__u32 id;
+	__u8 family;
+	__u8 protocol; /* IPv6: the header after the fragment header */
+	__u8 direction;
+	__u8 pad;
+	__u8 src[16];
+	__u8 dst[16];
+};
+struct weft_fragment_value { /* what only the first one carries */
+	__be16 src_port;
+	__be16 dst_port;
+	__u8 protocol;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 pad;
+};
 
 struct weft_service_key {
 	__u32 family;
@@ -142,6 +162,18 @@ struct weft_reverse_value {
 	__u32 service_id;
 };
 
+struct weft_affinity_key { /* a socket that sends without connect() */
+	__u64 cookie;
+	__u32 family;
+	__u8 addr[16]; /* service */
+	__be16 port;
+	__u16 pad;
+};
+struct weft_affinity_value {
+	__u32 backend_id;
+	__u32 slot; /* where it stood in the service */
+};
+
 struct weft_counter_key {
 	__u32 ep_id; /* 0: no endpoint */
 	__u8 direction;
@@ -175,13 +207,14 @@ enum weft_stat {
 	WEFT_STAT_CT_CREATED = 2,
 	WEFT_STAT_REVERSE_FAILED = 3,
 	WEFT_STAT_NO_ENDPOINT = 4, /* packet at a veth whose endpoint is not known: dropped */
+	WEFT_STAT_COUNTER_FAILED = 5, /* no room for a counter: the packet went its way uncounted */
 	WEFT_STATS = 16,
 };
 
 struct weft_event { /* one record of the ring buffer */
 	__u64 time_ns;
 	__u8 type; /* weft_event_type */
-	__u8 sub_type; /* TRACE: trace point, Cilium's numbers (0 to-endpoint, 5 from-endpoint...); SOCK: weft_sock_event */
+	__u8 sub_type; /* TRACE: trace point, Cilium's numbers (0 to-endpoint, 3 to-stack...); SOCK: weft_sock_event */
 	__u8 reason; /* weft_reason; DROP, and VERDICT of a denial */
 	__u8 direction; /* weft_direction, seen from ep_id */
 	__u8 family;
