@@ -320,11 +320,11 @@ STATS_MAP = MapSpec("stats", "percpu_array", ctypes.c_uint32, ctypes.c_uint64, S
 EVENTS = MapSpec("events", "ringbuf", ctypes.c_uint32, ctypes.c_uint32, 1 << 22)  # bytes
 
 MAPS: Final = (
-    IPCACHE, ENDPOINTS, POLICIES, CT, FRAGMENTS, SERVICES, BACKENDS, REVERSE, AFFINITY, COUNTERS, RULE_STATS, CONFIG,
-    STATS_MAP, EVENTS,
+    IPCACHE, ENDPOINTS, POLICIES, CT, FRAGMENTS, SERVICES, BACKENDS, REVERSE, AFFINITY, COUNTERS, RULE_STATS,
+    CONFIG, STATS_MAP, EVENTS,
 )  # fmt: skip
 
-#: What the tc programs answer: TC_ACT_UNSPEC (TCX_NEXT), so that other programs on the device have their say; TC_ACT_SHOT
+#: What the tc programs answer. Pass is TC_ACT_UNSPEC (TCX_NEXT): other programs on the device have their say too.
 TC_PASS: Final = 0xFFFFFFFF
 TC_DROP: Final = 2
 
