@@ -9,6 +9,7 @@ what it has.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import ip_network
 
 from weft.policies.delta import ClusterDelta, NodeDelta, Update
@@ -208,7 +209,7 @@ def _policy_of(m: pb.Policy) -> PolicyItem:
 
 def _spec(ref: ObjectRef, spec: ResolvedSpec) -> pb.Spec:
     return pb.Spec(
-        subjects=sorted(spec.subjects),
+        subjects=_sorted(spec.subjects),
         default_deny_ingress=spec.default_deny_ingress,
         default_deny_egress=spec.default_deny_egress,
         rules=[_rule(ref, rule) for rule in spec.rules],
@@ -258,7 +259,7 @@ def _rule_of(ref: ObjectRef, m: pb.Rule) -> ResolvedRule:
 def _peers(peers: ResolvedPeers) -> pb.Peers:
     return pb.Peers(
         any=peers.any,
-        identities=sorted(peers.identities),
+        identities=_sorted(peers.identities),
         cidrs=map(_cidr, peers.cidrs),
         world_ipv4=peers.world_ipv4,
         world_ipv6=peers.world_ipv6,
@@ -268,6 +269,12 @@ def _peers(peers: ResolvedPeers) -> pb.Peers:
 def _peers_of(m: pb.Peers) -> ResolvedPeers:
     cidrs = tuple(map(_cidr_of, m.cidrs))
     return ResolvedPeers(m.any, frozenset(m.identities), cidrs, m.world_ipv4, m.world_ipv6)
+
+
+@lru_cache(maxsize=16)
+def _sorted(numbers: frozenset[int]) -> tuple[int, ...]:
+    """Many policies share one large set ("cluster"); one update sorts it once."""
+    return tuple(sorted(numbers))
 
 
 def _cidr(peer: CidrPeer) -> pb.Cidr:
