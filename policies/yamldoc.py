@@ -20,16 +20,8 @@ import yaml
 from weft.policies.errors import Invalid, Where
 from weft.policies.yamlscalar import resolve
 
-try:
-    from yaml.cyaml import CParser as _Parser
-except ImportError:  # PyYAML built without libyaml: the same events, 20 times slower
-
-    class _Parser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):  # type: ignore[no-redef]
-        def __init__(self, stream: str) -> None:
-            yaml.reader.Reader.__init__(self, stream)
-            yaml.scanner.Scanner.__init__(self)
-            yaml.parser.Parser.__init__(self)
-
+#: libyaml's parser; without it, the same events from Python, 20 times slower.
+_Loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 #: A Kubernetes object is at most 1.5 MiB in etcd; a file may hold some thousands of ordinary ones.
 MAX_BYTES = 8 << 20
@@ -153,9 +145,7 @@ class _Builder:
 
     def _events(self) -> Iterator[yaml.Event]:
         try:
-            parser = _Parser(self._text)
-            while parser.check_event():
-                yield parser.get_event()
+            yield from yaml.parse(self._text, Loader=_Loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             reason = ", ".join(part for part in (error.context, error.problem) if part)
@@ -172,7 +162,7 @@ class _Builder:
         self._anchors, self._lines = {}, {}
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
-        line = event.start_mark.line + 1
+        line = _line(event)
         self._charge(1 + len(event.value) // TEXT_PER_VALUE, line)
         frame = self._stack[-1] if self._stack else None
         plain = event.tag is None and event.implicit[0]
@@ -206,7 +196,7 @@ class _Builder:
         self._open([], event, _TAG + "seq")
 
     def _open(self, container: dict[str, Any] | list[Any], event: Any, tag: str) -> None:
-        line = event.start_mark.line + 1
+        line = _line(event)
         if event.tag not in (None, "!", tag):
             self._refuse(line, f"the tag {event.tag[:60]!r} is not supported here")
         if len(self._stack) >= MAX_DEPTH:
@@ -242,10 +232,10 @@ class _Builder:
                     frame.lines[key] = frame.line
 
     def _alias(self, event: yaml.AliasEvent) -> None:
-        line = event.start_mark.line + 1
-        if event.anchor not in self._anchors:
-            self._refuse(line, f"the alias *{event.anchor[:60]} names no anchor that is complete before it")
-        value, size = self._anchors[event.anchor]
+        line, anchor = _line(event), event.anchor or ""
+        if anchor not in self._anchors:
+            self._refuse(line, f"the alias *{anchor[:60]} names no anchor that is complete before it")
+        value, size = self._anchors[anchor]
         self._charge(size, line)
         self._add(value, line)
 
@@ -309,3 +299,7 @@ class _Builder:
         name = "/".join(part[:80] for part in names if isinstance(part, str))
         kind = root.get("kind")
         return " ".join(part for part in (kind[:80] if isinstance(kind, str) else "", name) if part)
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 0

@@ -7,6 +7,7 @@ something is refused, so a correct document pays nothing for them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -50,10 +51,7 @@ class Field:
 
     @property
     def path(self) -> str:
-        text = ""
-        for step in self.steps():
-            text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
-        return text
+        return _path(self.steps())
 
     @property
     def where(self) -> Where:
@@ -142,6 +140,37 @@ class Field:
         return found
 
 
+class Findings:
+    """What reading a policy found that is no error: warnings for the user, and what Weft does not enforce yet.
+
+    The second refuses the whole policy, but only once all of it was read: whoever gets "not enforced yet" knows
+    that nothing else is wrong.
+    """
+
+    def __init__(self) -> None:
+        self._warnings: list[str] = []
+        self._not_enforced: list[tuple[Field, str]] = []
+
+    def warn(self, field: Field, sentence: str) -> None:
+        self._warnings.append(f"{field.path}: {sentence}")
+
+    def not_enforced(self, field: Field, what: str) -> None:
+        self._not_enforced.append((field, what))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(self._warnings)
+
+    def settle(self) -> None:
+        """Raises `Invalid(not_enforced=True)` if there is anything to raise it for."""
+        if self._not_enforced:
+            field, what = self._not_enforced[0]
+            more = len(self._not_enforced) - 1
+            also = f" (and {more} more of the kind)" if more else ""
+            reason = f"{what}: not enforced yet, so the whole policy is refused{also}"
+            raise field.invalid(reason, not_enforced=True)
+
+
 def shown(value: object) -> str:
     """A value as an error message quotes it: JSON-like and short."""
     if value is None:
@@ -150,6 +179,22 @@ def shown(value: object) -> str:
         return str(value).lower()
     text = repr(value) if not isinstance(value, str) else f'"{value}"'
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}\Z")
+
+
+def _path(steps: tuple[str | int, ...]) -> str:
+    """`spec.ingress[2].fromEndpoints[0].matchLabels["k8s:app"]`"""
+    text = ""
+    for step in steps:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif _PLAIN.match(step):
+            text += f".{step}" if text else step
+        else:
+            text += f"[{shown(step)}]"
+    return text
 
 
 def _mismatch(kind: type, value: object) -> str:

@@ -1,7 +1,8 @@
 """Which kinds Weft reads, and by which module. The only door from documents to the model.
 
 What another kind means is not Weft's business: `parse` answers None and the caller may count it. But nothing that
-*looks* like a policy is let pass unread: a policy kind under a version that Weft does not know is refused.
+looks like a network policy is let pass unread: a policy kind under an apiVersion Weft does not know is refused, and
+so are the policy APIs that it does not enforce.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from weft.policies import objects
-from weft.policies.dialects.fields import Field
+from weft.policies.dialects import cilium, cluster, kubernetes, metadata
+from weft.policies.dialects.fields import Field, shown
 from weft.policies.model import ObjectRef, Policy
 from weft.policies.yamldoc import Document
 
@@ -27,7 +29,33 @@ class Kind:
     parse: Callable[[Field, ObjectRef], Parsed]
 
 
-KINDS: Mapping[str, Kind] = {}
+_CILIUM = ("cilium.io/v2",)
+_WEFT = ("weft.dev/v1alpha1",)
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("CiliumNetworkPolicy", _CILIUM, True, cilium.parse_policy),
+        Kind("CiliumClusterwideNetworkPolicy", _CILIUM, False, cilium.parse_policy),
+        Kind("MeshNetworkPolicy", _WEFT, True, cilium.parse_policy),
+        Kind("ClusterMeshNetworkPolicy", _WEFT, False, cilium.parse_policy),
+        Kind("CiliumCIDRGroup", ("cilium.io/v2", "cilium.io/v2alpha1"), False, cilium.parse_cidr_group),
+        Kind("NetworkPolicy", ("networking.k8s.io/v1",), True, kubernetes.parse_policy),
+        Kind("Namespace", ("v1",), False, cluster.parse_namespace),
+        Kind("Pod", ("v1",), True, cluster.parse_pod),
+        Kind("Service", ("v1",), True, cluster.parse_service),
+        Kind("EndpointSlice", ("discovery.k8s.io/v1",), True, cluster.parse_endpoint_slice),
+        Kind("Node", ("v1",), False, cluster.parse_node),
+    )
+}
+
+#: API groups whose kinds above are meant, whatever version is written: a version that is not known is an error.
+#: (Calico and Knative have a NetworkPolicy and a Service too, in groups of their own.)
+_OLD_GROUPS = {"NetworkPolicy": ("extensions",)}
+#: Groups of policies that would be silently without effect.
+_NOT_ENFORCED_GROUPS = ("policy.networking.k8s.io",)
+#: Kinds without a namespace that are met in manifests, beside those in KINDS.
+_CLUSTER_SCOPED = ("PersistentVolume", "StorageClass", "ClusterRole", "ClusterRoleBinding", "IngressClass")
 
 
 def parse(document: Document, default_namespace: str = "default") -> Parsed | None:
@@ -35,9 +63,53 @@ def parse(document: Document, default_namespace: str = "default") -> Parsed | No
 
     Raises `Invalid` for what is wrong, and with `not_enforced` for what is right but not enforced yet.
     """
-    return None
+    name, version = _kind_and_version(document)
+    kind = KINDS.get(name)
+    if kind is None or version not in kind.versions:
+        _refuse_lookalike(document, name, version, kind)
+        return None
+    ref = _ref(document, name, default_namespace)
+    return kind.parse(Field(document, str(ref)), ref)
 
 
 def ref_of(document: Document, default_namespace: str = "default") -> ObjectRef:
     """Kind, namespace and name, of any kind of document; `Invalid` if they are missing or ill-formed."""
-    raise NotImplementedError
+    name, _ = _kind_and_version(document)
+    return _ref(document, name, default_namespace)
+
+
+def _kind_and_version(document: Document) -> tuple[str, str]:
+    root = Field(document, _best_name(document))
+    return root.need("kind").text(), root.need("apiVersion").text()
+
+
+def _ref(document: Document, name: str, default_namespace: str) -> ObjectRef:
+    kind = KINDS.get(name)
+    namespaced = kind.namespaced if kind is not None else name not in _CLUSTER_SCOPED
+    return metadata.ref_of(Field(document, _best_name(document)), name, namespaced, default_namespace)
+
+
+def _best_name(document: Document) -> str:
+    """What an error calls a document whose name is not known to be right yet."""
+    found = document.value.get("metadata")
+    named = found if isinstance(found, dict) else {}
+    parts = [part for part in (named.get("namespace"), named.get("name")) if isinstance(part, str) and part]
+    kind = document.value.get("kind")
+    words = [kind if isinstance(kind, str) else "", "/".join(parts)]
+    return " ".join(word[:200] for word in words if word)
+
+
+def _refuse_lookalike(document: Document, name: str, version: str, kind: Kind | None) -> None:
+    root = Field(document, _best_name(document))
+    field = root.need("apiVersion")
+    group = version.rpartition("/")[0]
+    if group in _NOT_ENFORCED_GROUPS:
+        raise root.need("kind").invalid(f"{name} of {group} is not enforced yet", not_enforced=True)
+    if kind is None:
+        if version in _WEFT or group == "weft.dev":
+            raise root.need("kind").invalid(f"{version} has no kind {shown(name)}")
+        return
+    groups = {each.rpartition("/")[0] for each in kind.versions} | set(_OLD_GROUPS.get(name, ()))
+    own = name.startswith(("Cilium", "Mesh", "ClusterMesh"))
+    if own or group in groups:
+        raise field.invalid(f"{shown(version)}: {name} is read as {' or '.join(kind.versions)}")
