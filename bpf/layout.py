@@ -194,6 +194,10 @@ class FragmentValue(ctypes.Structure):
     ]
 
 
+class Scratch(ctypes.Structure):
+    _fields_ = [("bytes", _u8 * 64)]
+
+
 class ServiceKey(ctypes.Structure):
     _fields_ = [
         ("family", _u32),
@@ -309,6 +313,7 @@ ENDPOINTS = MapSpec("endpoints", "hash", ctypes.c_uint32, Endpoint, 4096)
 POLICIES = MapSpec("policies", "hash_of_maps", ctypes.c_uint32, ctypes.c_uint32, 8192)
 CT = MapSpec("ct", "lru_hash", CtKey, CtValue, 262_144)
 FRAGMENTS = MapSpec("fragments", "lru_hash", FragmentKey, FragmentValue, 8192)
+SCRATCH = MapSpec("scratch", "percpu_array", ctypes.c_uint32, Scratch, 2)
 SERVICES = MapSpec("services", "hash", ServiceKey, ServiceValue, 131_072)
 BACKENDS = MapSpec("backends", "hash", ctypes.c_uint32, Backend, 65_536)
 REVERSE = MapSpec("reverse", "lru_hash", ReverseKey, ReverseValue, 131_072)
@@ -320,8 +325,8 @@ STATS_MAP = MapSpec("stats", "percpu_array", ctypes.c_uint32, ctypes.c_uint64, S
 EVENTS = MapSpec("events", "ringbuf", ctypes.c_uint32, ctypes.c_uint32, 1 << 22)  # bytes
 
 MAPS: Final = (
-    IPCACHE, ENDPOINTS, POLICIES, CT, FRAGMENTS, SERVICES, BACKENDS, REVERSE, AFFINITY, COUNTERS, RULE_STATS,
-    CONFIG, STATS_MAP, EVENTS,
+    IPCACHE, ENDPOINTS, POLICIES, CT, FRAGMENTS, SCRATCH, SERVICES, BACKENDS, REVERSE, AFFINITY, COUNTERS,
+    RULE_STATS, CONFIG, STATS_MAP, EVENTS,
 )  # fmt: skip
 
 #: What the tc programs answer. Pass is TC_ACT_UNSPEC (TCX_NEXT): other programs on the device have their say too.

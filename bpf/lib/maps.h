@@ -14,9 +14,9 @@
 /* a descriptor as the kernel wants it in an instruction: resolved, and counted, when the program is loaded */
 #define WEFT_MAP(name) ((void *)bpf_pseudo_fd(BPF_PSEUDO_MAP_FD, WEFT_FD_##name))
 
-#define weft_lookup(name, key) bpf_map_lookup_elem(WEFT_MAP(name), (key))
-#define weft_update(name, key, value, flags) bpf_map_update_elem(WEFT_MAP(name), (key), (value), (flags))
-#define weft_delete(name, key) bpf_map_delete_elem(WEFT_MAP(name), (key))
+#define weft_lookup(name, key) bpf_map_lookup_elem(WEFT_MAP(name), (void *)(key))
+#define weft_update(name, key, value, flags) bpf_map_update_elem(WEFT_MAP(name), (void *)(key), (void *)(value), (flags))
+#define weft_delete(name, key) bpf_map_delete_elem(WEFT_MAP(name), (void *)(key))
 
 /* helpers that bcc 0.26 knows by number only */
 static __u64 (*weft_coarse_ns)(void) = (void *)BPF_FUNC_ktime_get_coarse_ns; /* 5.11 */

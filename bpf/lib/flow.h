@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* One packet on its way through a program: what is known of it so far, and what is to be told in the end. */
+#ifndef WEFT_FLOW_H
+#define WEFT_FLOW_H
+
+#include "lib/packet.h"
+
+struct weft_flow {
+	struct weft_packet *packet;
+	struct weft_endpoint endpoint; /* a copy: the map's element may be re-used while we look at it */
+	__u64 revision; /* of the policy, read before anything is judged */
+	__u64 now; /* coarse: a tick, 1 to 4 ms; costs a fifth of the exact clock */
+	__u64 trace_interval;
+	__u32 remote_identity; /* 0: not looked up */
+	__u32 cookie;
+	__u8 audit; /* denials pass, and say so */
+	__u8 direction; /* of the packet */
+	__u8 origin; /* direction of the packet that opened the connection */
+	__u8 either; /* who opened it is not sure: the other orientation may admit it too */
+	__u8 ct_state;
+	__u8 verdict;
+	__u8 match;
+	__u8 reason; /* why it stops; WEFT_OK: it does not */
+	__u8 midstream;
+	__u8 tell_verdict;
+	__u8 tell_trace;
+};
+
+/* Only what policy refuses passes in audit mode: a spoofed or broken packet is no question of policy. */
+static __always_inline int weft_is_policy_reason(__u8 reason)
+{
+	return reason == WEFT_DROP_POLICY || reason == WEFT_DROP_POLICY_DENY || reason == WEFT_DROP_L4_UNKNOWN ||
+	       reason == WEFT_DROP_NO_PROXY;
+}
+
+static __always_inline int weft_audited(const struct weft_flow *flow)
+{
+	return flow->audit && weft_is_policy_reason(flow->reason);
+}
+
+static __always_inline int weft_stops(const struct weft_flow *flow)
+{
+	return flow->reason != WEFT_OK && !weft_audited(flow);
+}
+
+#endif

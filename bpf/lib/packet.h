@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* A packet as the programs speak of it: what parse.h reads, and the rest only looks at. */
+#ifndef WEFT_PACKET_H
+#define WEFT_PACKET_H
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include "lib/maps.h"
+
+#define WEFT_TCP_FIN 0x01
+#define WEFT_TCP_SYN 0x02
+#define WEFT_TCP_RST 0x04
+#define WEFT_TCP_ACK 0x10
+
+#define WEFT_PROTO_SCTP 132 /* an enum of linux/in.h that the kernel's #if cannot see */
+
+enum weft_fragment { WEFT_WHOLE = 0, WEFT_FIRST_FRAGMENT = 1, WEFT_LATER_FRAGMENT = 2 };
+
+struct weft_packet {
+	__u32 src[4];
+	__u32 dst[4];
+	__be16 src_port; /* ICMP queries: the id, in both */
+	__be16 dst_port;
+	__u8 family;
+	__u8 protocol;
+	__u8 hop_limit;
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 fragment; /* weft_fragment */
+	__u8 fragment_protocol; /* what every fragment of the packet says it carries */
+	__u32 fragment_id;
+	__u32 l4; /* offset of the transport header in the frame */
+	__u32 end; /* where the IP packet ends; what follows is padding */
+};
+
+_Static_assert(sizeof(struct weft_packet) <= sizeof(struct weft_scratch), "a packet fits its scratch");
+
+/* In a map, not on the stack: the verifier follows each number on the stack, and with it every way through the
+ * parser to the end of the program; what it reads from a map is just a number. (A million instructions walked
+ * became some thousands.) Nobody else uses this CPU's element meanwhile: tc runs with bottom halves off, and the
+ * ingress of one device is done before the egress of the next begins. */
+static __always_inline struct weft_packet *weft_scratch(__u32 which)
+{
+	struct weft_packet *packet = weft_lookup(scratch, &which);
+
+	if (packet)
+		__builtin_memset(packet, 0, sizeof(*packet));
+	return packet;
+}
+
+static __always_inline int weft_is_icmp(__u8 protocol)
+{
+	return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+}
+
+static __always_inline int weft_has_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == WEFT_PROTO_SCTP;
+}
+
+/* a packet that asks for a connection, and answers none */
+static __always_inline int weft_is_syn(const struct weft_packet *packet)
+{
+	return packet->protocol == IPPROTO_TCP &&
+	       (packet->tcp_flags & (WEFT_TCP_SYN | WEFT_TCP_ACK)) == WEFT_TCP_SYN;
+}
+
+/* Word by word, and never from `x ? a : b`: a packet whose parts are chosen by pointer cannot live in registers. */
+static __always_inline void weft_copy_address(void *to, const __u32 *from)
+{
+	__u32 *words = to;
+
+	words[0] = from[0];
+	words[1] = from[1];
+	words[2] = from[2];
+	words[3] = from[3];
+}
+
+static __always_inline int weft_same_address(const __u32 *a, const __u32 *b)
+{
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
+}
+
+static __always_inline int weft_no_address(const __u32 *a)
+{
+	return !(a[0] | a[1] | a[2] | a[3]);
+}
+
+/* fe80::/10, and ff02::/16: what no router carries on */
+static __always_inline int weft_link_scope(const __u32 *a)
+{
+	__u32 head = bpf_ntohl(a[0]);
+
+	return (head & 0xffc00000) == 0xfe800000 || (head & 0xff0f0000) == 0xff020000;
+}
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* Policy and conntrack together. A packet is, in this order:
+ *
+ *   1 an ICMP error about a known connection that is allowed: related
+ *   2 a TCP SYN: a new connection in its own direction, whatever is known of those ports
+ *   3 part of a known connection: the connection's verdict, judged anew if policy has moved since
+ *   4 TCP without an entry (installed later, or evicted): either orientation may admit it
+ *   5 the first of a connection: judged in its own direction
+ *
+ * A verdict belongs to the orientation of who opened the connection. Both directions use it, so taking it back
+ * cuts both.
+ *
+ * Each goes through three stages: orient (whose connection is it), settle (may it), record (remember, count).
+ * Policy is looked up in one place, or the verifier would have to walk it once for each kind.
+ */
+#ifndef WEFT_VERDICT_H
+#define WEFT_VERDICT_H
+
+#include "lib/conntrack.h"
+#include "lib/parse.h"
+#include "lib/policy.h"
+
+/* --- 1 related ----------------------------------------------------------------------------------------------- */
+
+/* The quoted packet went the other way. One that was cut before its ports relates to nothing. */
+static __always_inline int weft_quoted_key(struct __sk_buff *skb, const struct weft_flow *flow,
+					   struct weft_ct_key *key)
+{
+	struct weft_packet *quoted = weft_scratch(WEFT_SCRATCH_QUOTED);
+	__u32 offset = flow->packet->l4 + sizeof(struct weft_icmp);
+
+	if (!quoted || weft_parse_ip(skb, offset, quoted, flow->packet->family, 1) ||
+	    quoted->fragment == WEFT_LATER_FRAGMENT)
+		return -1;
+	weft_ct_key(quoted, flow->endpoint.ep_id, !flow->direction, key);
+	return 0;
+}
+
+/* Only a verdict in force counts: the packet that is complained of went by here a moment ago, and renewed it. */
+static __always_inline int weft_related(struct __sk_buff *skb, struct weft_flow *flow)
+{
+	struct weft_ct_value *entry;
+	struct weft_ct_key key;
+
+	if (!weft_is_icmp_error(flow->packet) || weft_quoted_key(skb, flow, &key))
+		return 0;
+	entry = weft_ct_find(&key, flow->now);
+	if (!entry || entry->revision != flow->revision || entry->verdict != WEFT_ALLOW)
+		return 0;
+	weft_recall(flow, entry, key.protocol);
+	flow->ct_state = WEFT_CT_RELATED;
+	flow->tell_trace = weft_ct_worth_telling(entry, flow);
+	return 1;
+}
+
+/* --- orient -------------------------------------------------------------------------------------------------- */
+
+/* Other protocols than TCP have no SYN to tell who opened: what one side started may go on as the other's. */
+static __always_inline int weft_has_no_opening(__u8 protocol)
+{
+	return protocol != IPPROTO_TCP && !weft_is_icmp(protocol);
+}
+
+/* A guess at who opened it, for the flow's arrow: SYN+ACK answers, and the lower port serves. */
+static __always_inline int weft_looks_like_reply(const struct weft_packet *packet)
+{
+	return packet->tcp_flags & WEFT_TCP_SYN || bpf_ntohs(packet->src_port) < bpf_ntohs(packet->dst_port);
+}
+
+static __always_inline void weft_orient(struct weft_flow *flow, const struct weft_ct_value *entry)
+{
+	const struct weft_packet *packet = flow->packet;
+
+	if (weft_is_syn(packet)) /* 2 */
+		return;
+	if (entry) { /* 3 */
+		flow->origin = entry->origin;
+		flow->midstream = !!(entry->state & WEFT_CT_F_MIDSTREAM);
+		flow->either = flow->midstream ||
+			       (flow->origin != flow->direction && weft_has_no_opening(packet->protocol));
+	} else if (packet->protocol == IPPROTO_TCP) { /* 4 */
+		flow->midstream = 1;
+		flow->either = 1;
+		if (weft_looks_like_reply(packet))
+			flow->origin = !flow->direction;
+	}
+}
+
+/* --- settle -------------------------------------------------------------------------------------------------- */
+
+static __always_inline void weft_question_of(const struct weft_ct_key *key, __u8 origin, __u32 identity,
+					     struct weft_question *question)
+{
+	question->identity = identity;
+	question->direction = origin;
+	question->protocol = key->protocol;
+	question->port = origin == WEFT_EGRESS ? key->remote_port : key->local_port;
+	if (key->protocol == weft_icmp_of(key->family))
+		question->port = bpf_htons(key->icmp_type);
+	else if (weft_is_icmp(key->protocol))
+		question->protocol = WEFT_PROTO_NONE; /* the other family's */
+}
+
+/* The guess first; if it is refused and only a guess, the other. Refused both ways: the guess's reason. */
+static __always_inline void weft_decide(struct weft_flow *flow, const struct weft_ct_key *key)
+{
+	struct weft_question question;
+	struct weft_decision decision;
+	__u8 origin = flow->origin;
+	__u32 i;
+
+	flow->remote_identity = weft_identity(key->family, (const __u32 *)key->remote);
+	for (i = 0; i < 2; i++) {
+		weft_question_of(key, origin, flow->remote_identity, &question);
+		weft_judge(&flow->endpoint, &question, &decision);
+		if (!i || !decision.reason)
+			weft_adopt(flow, &decision, origin);
+		if (!decision.reason || !flow->either)
+			break;
+		origin = !origin;
+	}
+}
+
+static __always_inline int weft_is_settled(const struct weft_flow *flow, const struct weft_ct_value *entry)
+{
+	if (!entry || weft_is_syn(flow->packet) || entry->revision != flow->revision)
+		return 0;
+	/* refused, but as the other side's connection it was not asked for yet */
+	return entry->verdict == WEFT_ALLOW || !flow->either || flow->midstream;
+}
+
+/* --- record -------------------------------------------------------------------------------------------------- */
+
+static __always_inline void weft_enter(struct weft_flow *flow, const struct weft_ct_key *key, __u32 bytes)
+{
+	__u8 full;
+
+	flow->tell_trace = 1;
+	if (flow->packet->tcp_flags & WEFT_TCP_RST)
+		return; /* nothing follows it */
+	full = weft_ct_create(key, flow, bytes);
+	if (full)
+		flow->reason = full;
+}
+
+/* A SYN for an entry that lives is sent again, or blind, or both sides open at once. It had to pass policy by
+ * itself; the other side's connection keeps its own verdict. */
+static __always_inline int weft_is_alive(const struct weft_ct_value *entry)
+{
+	return !weft_ct_closing(entry) && entry->verdict == WEFT_ALLOW;
+}
+
+static __always_inline void weft_record(struct weft_flow *flow, const struct weft_ct_key *key,
+					struct weft_ct_value *entry, int judged, __u32 bytes)
+{
+	int syn = weft_is_syn(flow->packet);
+
+	if (!entry || (syn && !weft_is_alive(entry))) {
+		if (!weft_stops(flow))
+			weft_enter(flow, key, bytes);
+		return;
+	}
+	if (judged && (!syn || (!flow->reason && entry->origin == flow->origin))) {
+		flow->tell_verdict &= flow->verdict != entry->verdict || flow->origin != entry->origin;
+		weft_store(entry, flow);
+	}
+	if (weft_stops(flow))
+		return;
+	flow->tell_trace = weft_ct_worth_telling(entry, flow);
+	weft_ct_account(entry, flow, bytes);
+}
+
+/* --- all of it ----------------------------------------------------------------------------------------------- */
+
+static __always_inline __u8 weft_ct_state_of(const struct weft_flow *flow, const struct weft_ct_value *entry)
+{
+	if (flow->origin != flow->direction)
+		return WEFT_CT_REPLY;
+	return entry && !weft_is_syn(flow->packet) ? WEFT_CT_ESTABLISHED : WEFT_CT_NEW;
+}
+
+static __always_inline struct weft_ct_value *weft_find(const struct weft_flow *flow, struct weft_ct_key *key)
+{
+	const struct weft_packet *packet = flow->packet;
+	struct weft_ct_value *entry;
+
+	weft_ct_key(packet, flow->endpoint.ep_id, flow->direction, key);
+	entry = weft_ct_find(key, flow->now);
+	if (entry || !weft_packet_is_icmp(packet) || !weft_is_icmp_reply(packet->family, packet->icmp_type))
+		return entry;
+	weft_ct_icmp(packet, flow->direction, 1, key); /* an answer that nobody asked for stands for itself */
+	return weft_ct_find(key, flow->now);
+}
+
+static __always_inline void weft_track(struct __sk_buff *skb, struct weft_flow *flow)
+{
+	struct weft_ct_value *entry;
+	struct weft_ct_key key;
+	int settled;
+
+	if (weft_related(skb, flow))
+		return;
+	entry = weft_find(flow, &key);
+	weft_orient(flow, entry);
+	settled = weft_is_settled(flow, entry);
+	if (settled)
+		weft_recall(flow, entry, key.protocol);
+	else
+		weft_decide(flow, &key);
+	flow->ct_state = weft_ct_state_of(flow, entry);
+	weft_record(flow, &key, entry, !settled, skb->len);
+}
+
+#endif

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0)
+/* The two programs on the node's side of a workload's veth: who is it, may it, where to.
+ *
+ * Stages: parse, link control, endpoint, source, fragments, conntrack and policy (lib/verdict.h), finish. Each
+ * packet is counted once, in `counters`, under the reason why it was dropped or under 0: the sum is what crossed.
+ */
+#include <uapi/linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include "lib/account.h"
+#include "lib/events.h"
+#include "lib/fragment.h"
+#include "lib/link.h"
+#include "lib/verdict.h"
+
+/* Not TC_ACT_OK, which would end the list: the network plugin's programs on this device have their say too. */
+#define WEFT_NEXT TC_ACT_UNSPEC
+
+static __always_inline int weft_pass(struct __sk_buff *skb, const struct weft_flow *flow)
+{
+	weft_count(flow->endpoint.ep_id, flow->direction, WEFT_OK, skb->len);
+	return WEFT_NEXT;
+}
+
+static __always_inline int weft_drop(struct __sk_buff *skb, struct weft_flow *flow)
+{
+	const struct weft_packet *packet = flow->packet;
+
+	weft_count(flow->endpoint.ep_id, flow->direction, flow->reason, skb->len);
+	if (packet->family && !flow->remote_identity) {
+		if (flow->direction == WEFT_EGRESS)
+			flow->remote_identity = weft_identity(packet->family, packet->dst);
+		else
+			flow->remote_identity = weft_identity(packet->family, packet->src);
+	}
+	weft_tell(skb, flow, WEFT_EV_DROP);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline int weft_drop_for(struct __sk_buff *skb, struct weft_flow *flow, __u8 reason)
+{
+	flow->reason = reason;
+	flow->verdict = WEFT_DENY;
+	return weft_drop(skb, flow);
+}
+
+static __always_inline int weft_finish(struct __sk_buff *skb, struct weft_flow *flow)
+{
+	/* packets of who opened the connection count for the rules that let it: replies have none of their own */
+	if (flow->cookie && flow->origin == flow->direction)
+		weft_count_rule(flow->endpoint.ep_id, flow->cookie, flow->direction, flow->verdict, skb->len);
+	if (flow->tell_verdict)
+		weft_tell(skb, flow, WEFT_EV_VERDICT);
+	if (weft_stops(flow))
+		return weft_drop(skb, flow);
+	if (flow->tell_trace)
+		weft_tell(skb, flow, WEFT_EV_TRACE);
+	return weft_pass(skb, flow);
+}
+
+static __always_inline void weft_configure(struct weft_flow *flow, const struct weft_config *config)
+{
+	flow->revision = config->revision;
+	flow->audit = !!(config->flags & WEFT_CFG_AUDIT);
+	flow->trace_interval = config->trace_interval_ms * WEFT_NS_PER_MS;
+	flow->now = weft_coarse_ns();
+}
+
+static __always_inline int weft_workload(struct __sk_buff *skb, __u8 direction)
+{
+	struct weft_flow flow = { .direction = direction, .origin = direction };
+	const struct weft_config *config = weft_config();
+	__u32 ifindex = skb->ifindex;
+	const struct weft_endpoint *endpoint = weft_lookup(endpoints, &ifindex);
+	int reason;
+
+	if (endpoint)
+		flow.endpoint = *endpoint;
+	flow.packet = weft_scratch(WEFT_SCRATCH_PACKET);
+	if (!config || !flow.packet)
+		return TC_ACT_SHOT; /* for the verifier: an array's elements are there */
+	weft_configure(&flow, config);
+	if (direction == WEFT_EGRESS && config->proxy_mark)
+		skb->mark &= ~config->proxy_mark; /* only the node's own proxy may bear it */
+	if (skb->protocol == bpf_htons(ETH_P_ARP) && !skb->vlan_present)
+		return weft_pass(skb, &flow);
+	reason = weft_parse(skb, flow.packet);
+	if (reason)
+		return weft_drop_for(skb, &flow, reason);
+	if (weft_is_link_control(flow.packet, direction))
+		return weft_pass(skb, &flow);
+	if (!endpoint) {
+		weft_stat(WEFT_STAT_NO_ENDPOINT);
+		return weft_drop_for(skb, &flow, WEFT_DROP_NO_POLICY);
+	}
+	if (direction == WEFT_EGRESS && !weft_owns(&flow.endpoint, flow.packet))
+		return weft_drop_for(skb, &flow, WEFT_DROP_SOURCE_IP);
+	reason = weft_fragment(&flow);
+	if (reason)
+		return weft_drop_for(skb, &flow, reason);
+	weft_track(skb, &flow);
+	return weft_finish(skb, &flow);
+}
+
+int weft_from_workload(struct __sk_buff *skb)
+{
+	return weft_workload(skb, WEFT_EGRESS);
+}
+
+int weft_to_workload(struct __sk_buff *skb)
+{
+	return weft_workload(skb, WEFT_INGRESS);
+}
