@@ -142,6 +142,8 @@ class Flattening:
         left = matching
         while left:
             winner = self.rules[(left & -left).bit_length() - 1]  # 1, 2, 3, 4: the order they are sorted in
+            if winner.origin is None and self.default.verdict is Verdict.ALLOW:
+                return None  # 4 needs no saying where 5 allows
             if winner.kind is not Kind.PASS:
                 return self._decision(winner, matching)
             left &= ~self._tier[winner.tier]  # 3: a pass skips the rest of its tier
