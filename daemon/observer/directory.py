@@ -56,7 +56,7 @@ class Directory(Protocol):
         """Labels of any identity, also reserved ("reserved:world") and local ("cidr:10.0.0.0/8"); () unknown."""
 
     def policies(self, cookie: int) -> tuple[PolicyName, ...]:
-        """The objects whose rules are behind a table value's cookie, each once; () unknown. Cookie 0 is not asked."""
+        """The objects whose rules are behind a table value's cookie, each once; () unknown. Never asked for 0."""
 
     def service(self, address: bytes, port: int) -> ServiceName | None:
         """The Service with this cluster address (port 0: whatever port)."""
