@@ -104,6 +104,11 @@ class Field:
             raise self.invalid(f"{len(values)} entries, at most {at_most} are allowed")
         return [self._child(index, value) for index, value in enumerate(values)]
 
+    def mapping(self) -> dict[str, Any]:
+        """A mapping that is taken as it is: what is inside is another's to read."""
+        value: dict[str, Any] = self._is(dict)
+        return value
+
     def entries(self) -> Iterator[tuple[str, Field]]:
         """Of a mapping whose keys are free, like labels."""
         for key, value in self._is(dict).items():
