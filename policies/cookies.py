@@ -8,6 +8,7 @@ on. 0 is "no rule": a default, or one of Weft's own exceptions.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from hashlib import blake2s
 
 from weft.policies.model import Origin
@@ -16,26 +17,40 @@ from weft.policies.model import Origin
 REMEMBERED = 65536
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Credit:
+    """An Origin with its text and digest at hand: sets of them are made by the hundred thousand."""
+
+    text: str
+    origin: Origin = field(compare=False)
+    digest: int = field(compare=False)
+
+    @classmethod
+    def to(cls, origin: Origin) -> Credit:
+        text = "\0".join((origin.ref.kind, origin.ref.namespace, origin.ref.name, origin.path))
+        return cls(text, origin, int.from_bytes(blake2s(text.encode(), digest_size=8).digest(), "little"))
+
+
 class Cookies:
     """Node-wide: shared by all tables of a node."""
 
     def __init__(self) -> None:
-        self._numbers: dict[frozenset[Origin], int] = {}
+        self._numbers: dict[frozenset[int], int] = {}  # by the digests of the set
         self._sets: dict[int, tuple[Origin, ...]] = {}
+        self._digests: dict[int, frozenset[int]] = {}
 
-    def intern(self, origins: Iterable[Origin]) -> int:
+    def intern(self, credits: Iterable[Credit]) -> int:
         """The number of this set; 0 for the empty one."""
-        wanted = frozenset(origins)
-        if not wanted:
+        by_digest = {credit.digest: credit for credit in credits}
+        if not by_digest:
             return 0
+        wanted = frozenset(by_digest)
         number = self._numbers.get(wanted)
         if number is None:
-            ordered = tuple(sorted(wanted))
-            number = digest(ordered)
-            while number == 0 or number in self._sets:
-                number = (number + 1) & 0xFFFFFFFF
-            self._numbers[wanted] = number
-            self._sets[number] = ordered
+            number = self._free(sum(wanted))
+            self._numbers[wanted], self._digests[number] = number, wanted
+            ordered = sorted(by_digest.values(), key=lambda credit: credit.text)
+            self._sets[number] = tuple(credit.origin for credit in ordered)
         return number
 
     def origins(self, number: int) -> tuple[Origin, ...]:
@@ -49,9 +64,11 @@ class Cookies:
             return
         kept = set(used)
         for number in [number for number in self._sets if number not in kept][:excess]:
-            del self._numbers[frozenset(self._sets.pop(number))]
+            del self._sets[number]
+            del self._numbers[self._digests.pop(number)]
 
-
-def digest(origins: tuple[Origin, ...]) -> int:
-    text = "\n".join(f"{o.ref.kind}\0{o.ref.namespace}\0{o.ref.name}\0{o.path}" for o in origins)
-    return int.from_bytes(blake2s(text.encode(), digest_size=4).digest(), "little")
+    def _free(self, digest: int) -> int:
+        number = (digest ^ digest >> 32) & 0xFFFFFFFF
+        while number == 0 or number in self._sets:
+            number = (number + 1) & 0xFFFFFFFF
+        return number

@@ -74,7 +74,7 @@ class Flattening:
         self._block: dict[tuple[int, int, int], int] = defaultdict(int)
         for index, rule in enumerate(self.rules):
             self._everyone |= rule.everyone << index
-            self._exceptions |= (rule.origin is None) << index
+            self._exceptions |= (rule.credit is None) << index
             self._tier[rule.tier] |= 1 << index
             self._block[rule.order] |= 1 << index
         self._decisions: dict[int, Decision | None] = {}
@@ -142,7 +142,7 @@ class Flattening:
         left = matching
         while left:
             winner = self.rules[(left & -left).bit_length() - 1]  # 1, 2, 3, 4: the order they are sorted in
-            if winner.origin is None and self.default.verdict is Verdict.ALLOW:
+            if winner.credit is None and self.default.verdict is Verdict.ALLOW:
                 return None  # 4 needs no saying where 5 allows
             if winner.kind is not Kind.PASS:
                 return self._decision(winner, matching)
@@ -156,8 +156,7 @@ class Flattening:
             # L8, L9: a plain allow beside it lifts its L7 limits, so it decides as much.
             credited |= matching & self._block[winner.tier, winner.priority, Kind.ALLOW]
             bypass = bool(matching & self._exceptions)
-        origins = (rule.origin for rule in self._rules_of(credited))
-        cookie = self._cookies.intern(origin for origin in origins if origin is not None)
+        cookie = self._cookies.intern(rule.credit for rule in self._rules_of(credited) if rule.credit)
         return Decision(VERDICTS[winner.kind], deciding, cookie, bypass)
 
     def _rules_of(self, mask: int) -> Iterable[PreparedRule]:

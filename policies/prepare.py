@@ -17,8 +17,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from weft.policies.cidr import CidrIdentities
+from weft.policies.cookies import Credit
 from weft.policies.identity import DNS, HOST
-from weft.policies.model import Action, Direction, Origin, Protocol, Tier
+from weft.policies.model import Action, Direction, Protocol, Tier
 from weft.policies.ports import EVERYTHING, Cell, number_cells
 from weft.policies.snapshot import NamedPort, ResolvedPeers, ResolvedRule, ResolvedSpec
 
@@ -35,12 +36,12 @@ class Kind(enum.IntEnum):
 @dataclass(frozen=True, slots=True)
 class PreparedRule:
     """`everyone`: any peer, and `peers` is empty. `names`: (protocol, name) of ports that depend on whose they
-    are. `origin` None: one of Weft's own exceptions."""
+    are. `credit` None: one of Weft's own exceptions."""
 
     tier: int
     priority: int
     kind: Kind
-    origin: Origin | None
+    credit: Credit | None
     everyone: bool
     peers: frozenset[int]
     cells: tuple[Cell, ...]
@@ -112,7 +113,7 @@ def prepare_rule(rule: ResolvedRule, cidrs: CidrIdentities) -> PreparedRule:
         rule.tier,
         rule.priority,
         kind_of(rule),
-        rule.origin,
+        Credit.to(rule.origin),
         rule.peers.any,
         frozenset() if rule.peers.any else peer_identities(rule.peers, cidrs),
         tuple(cells),

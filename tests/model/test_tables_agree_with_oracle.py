@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import policy_strategies as strategies
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from policy_strategies import SUBJECT, Case
 
+import policy_strategies as strategies
+from policy_strategies import SUBJECT, Case
 from weft.policies import compile as compiler
 from weft.policies.cookies import Cookies
 from weft.policies.l4 import Packet, judge
