@@ -263,7 +263,7 @@ class _Builder:
             shown = "null" if key is None else str(key).lower() if isinstance(key, bool) else key
             self._refuse(line, f"a key must be a string, YAML reads this one as {shown!s:.60}: quote it")
         if key in mapping:
-            first = frame.lines.get(key, frame.line)
+            first, frame.key = frame.lines.get(key, frame.line), key
             self._refuse(line, f"{key[:60]!r} stands twice in one mapping (first in line {first})")
         frame.key = key
         frame.lines[key] = line
