@@ -1,31 +1,13 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
-/* What user space is told: one record of the ring buffer. A record that finds no room is counted, and the packet
- * goes its way: telling never changes a verdict.
- *
- * A VERDICT describes the connection, in the orientation of who opened it; DROP and TRACE describe the packet.
+/* What user space is told of packets. A VERDICT describes the connection, in the orientation of who opened it; DROP and TRACE describe the packet.
  */
 #ifndef WEFT_EVENTS_H
 #define WEFT_EVENTS_H
 
-#include "lib/config.h"
 #include "lib/flow.h"
+#include "lib/ring.h"
 
 enum weft_trace_point { WEFT_TO_ENDPOINT = 0, WEFT_TO_STACK = 3 };
-
-static __always_inline struct weft_event *weft_event_reserve(__u8 type, __u8 sub_type)
-{
-	struct weft_event *event = bpf_ringbuf_reserve(WEFT_MAP(events), sizeof(*event), 0);
-
-	if (!event) {
-		weft_stat(WEFT_STAT_EVENT_LOST);
-		return 0;
-	}
-	__builtin_memset(event, 0, sizeof(*event));
-	event->time_ns = bpf_ktime_get_ns();
-	event->type = type;
-	event->sub_type = sub_type;
-	return event;
-}
 
 static __always_inline void weft_event_packet(struct weft_event *event, const struct weft_packet *packet, int swap)
 {
@@ -81,7 +63,7 @@ static __always_inline void weft_tell(struct __sk_buff *skb, const struct weft_f
 	weft_event_packet(event, flow->packet, swap);
 	weft_event_flow(event, flow);
 	weft_event_frame(event, skb, swap);
-	bpf_ringbuf_submit(event, 0); /* wakes the reader if it has caught up */
+	weft_event_submit(event);
 }
 
 #endif

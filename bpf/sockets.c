@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0)
+/* Notices TCP sockets of local workloads being established and closed. Three callbacks in a connection's life, none
+ * per packet or per round trip. Loopback is nobody's flow. */
+#include <uapi/linux/bpf.h>
+#include "lib/address.h"
+#include "lib/balance.h"
+
+struct weft_ends {
+	struct weft_address local;
+	struct weft_address remote;
+};
+
+static __always_inline void weft_read_ends(struct bpf_sock_ops *ctx, struct weft_ends *ends)
+{
+	__be16 local_port = bpf_htons(ctx->local_port);
+	__be16 remote_port = bpf_htons(bpf_ntohl(ctx->remote_port)); /* network order in the upper half of the word */
+
+	if (ctx->family == WEFT_AF_INET) {
+		weft_address_ipv4(&ends->local, ctx->local_ip4, local_port);
+		weft_address_ipv4(&ends->remote, ctx->remote_ip4, remote_port);
+	} else {
+		weft_address_ipv6(&ends->local, ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2],
+				  ctx->local_ip6[3], local_port);
+		weft_address_ipv6(&ends->remote, ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2],
+				  ctx->remote_ip6[3], remote_port);
+	}
+}
+
+/* The side that called connect() is the source, at both ends, when it opens and when it closes. */
+static __always_inline void weft_socket_event(struct weft_event *event, const struct weft_ends *ends, __u8 direction)
+{
+	const struct weft_address *local = &ends->local, *remote = &ends->remote;
+
+	event->direction = direction;
+	event->family = local->family;
+	event->protocol = IPPROTO_TCP;
+	event->src_port = local->port;
+	event->dst_port = remote->port;
+	__builtin_memcpy(event->src, local->addr, sizeof(event->src));
+	__builtin_memcpy(event->dst, remote->addr, sizeof(event->dst));
+}
+
+static __always_inline void weft_opened(struct bpf_sock_ops *ctx, __u8 direction)
+{
+	struct weft_event *event;
+	struct weft_ends ends;
+
+	weft_read_ends(ctx, &ends);
+	if (weft_is_loopback(&ends.local))
+		return;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	event = weft_event_reserve(WEFT_EV_SOCK, WEFT_SOCK_OPEN);
+	if (!event)
+		return;
+	weft_socket_event(event, &ends, direction);
+	event->socket_cookie = bpf_get_socket_cookie(ctx);
+	weft_event_submit(event);
+}
+
+static __always_inline void weft_closed(struct bpf_sock_ops *ctx)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct weft_reverse_key key;
+	struct weft_event *event;
+	struct weft_ends ends;
+
+	weft_read_ends(ctx, &ends);
+	weft_reverse_key(cookie, &ends.remote, &key);
+	weft_delete(reverse, &key); /* nobody can ask for its peer any more */
+	event = weft_event_reserve(WEFT_EV_SOCK, WEFT_SOCK_CLOSE);
+	if (!event)
+		return;
+	weft_socket_event(event, &ends, WEFT_EGRESS);
+	event->socket_cookie = cookie;
+	event->bytes_sent = ctx->bytes_acked;
+	event->bytes_received = ctx->bytes_received;
+	event->srtt_us = ctx->srtt_us >> 3; /* the kernel keeps eighths */
+	event->retransmits = ctx->total_retrans;
+	weft_event_submit(event);
+}
+
+int weft_sockops(struct bpf_sock_ops *ctx)
+{
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		weft_opened(ctx, WEFT_EGRESS);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		weft_opened(ctx, WEFT_INGRESS);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ctx->args[1] == BPF_TCP_CLOSE)
+			weft_closed(ctx);
+		break;
+	}
+	return 1;
+}
