@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from weft.daemon.observer.filters import Match, compiled
 from weft.daemon.observer.flows import Flows
+from weft.daemon.observer.mask import Mask
 from weft.daemon.observer.store import FLOW_RING, Entry, Gap, Ring
 from weft.policies.wire.pb import flow_pb2, observer_pb2
 
@@ -44,10 +45,10 @@ class Reader:
             raise BadRequest("first cannot be specified with follow")
         try:
             self._match: Match = compiled(request.whitelist, request.blacklist)
+            paths = request.field_mask.paths
+            self._mask = Mask(flow_pb2.Flow.DESCRIPTOR, paths) if paths else None  # type: ignore[arg-type]
         except ValueError as error:
             raise BadRequest(str(error)) from None
-        if not request.field_mask.IsValidForDescriptor(flow_pb2.Flow.DESCRIPTOR):  # type: ignore[arg-type]
-            raise BadRequest("invalid fieldmask")
         self._ring, self._flows, self._node_name, self._request, self._now = ring, flows, node_name, request, now
         self._until = nanoseconds(request.until) if request.HasField("until") else None
         self._since = nanoseconds(request.since) if request.HasField("since") else 0
@@ -115,12 +116,10 @@ class Reader:
             pass
 
     def _response(self, flow: flow_pb2.Flow) -> Response:
-        time = flow.time
-        if self._request.field_mask.paths:
-            part = flow_pb2.Flow()
-            self._request.field_mask.MergeMessage(flow, part)
-            flow = part
-        return Response(flow=flow, node_name=self._node_name, time=time)
+        response = Response(flow=flow, node_name=self._node_name, time=flow.time)
+        if self._mask is not None:
+            self._mask.apply(response.flow)
+        return response
 
     def _miss(self, count: int) -> None:
         self._missed_since = self._missed_since or self._now()
