@@ -19,7 +19,7 @@ from weft.policies.model import ObjectRef, Policy
 from weft.policies.numbers import Allocator, Exhausted, Numbers
 from weft.policies.objects import CidrGroup, EndpointSlice, Namespace, Node, Object, Pod, Service
 from weft.policies.population import Population
-from weft.policies.resolve import Resolver
+from weft.policies.resolve import Resolver, check_entities
 from weft.policies.selection import Index
 from weft.policies.snapshot import (
     ClusterPart,
@@ -62,6 +62,14 @@ class Cluster:
             self._resolver.put(thing, generation or self._resolver.generation(thing.ref) + 1)
         else:
             self._put_object(canonical(thing))
+
+    @staticmethod
+    def check(thing: Policy | Object) -> None:
+        """Raises the Invalid that `put` would."""
+        if isinstance(thing, Policy):
+            check_entities(thing)
+        else:
+            canonical(thing)
 
     def remove(self, ref: ObjectRef) -> None:
         """What is not there is not missed."""

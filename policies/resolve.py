@@ -105,7 +105,7 @@ class Resolver:
     def put(self, policy: Policy, generation: int) -> None:
         """Raises Invalid, and changes nothing, when the policy names an entity that does not exist (C6)."""
         peers = set(_peers_of(policy))
-        _check_entities(policy)
+        check_entities(policy)
         before = self._policies.get(policy.ref)
         for peer in peers:
             self._acquire(peer, policy.ref)
@@ -294,7 +294,8 @@ def _peers_of(policy: Policy) -> Iterable[Peer]:
             yield from rule.peers or ()
 
 
-def _check_entities(policy: Policy) -> None:
+def check_entities(policy: Policy) -> None:
+    """Raises Invalid (C6)."""
     for spec in policy.specs:
         for rule in spec.rules:
             for peer in rule.peers or ():

@@ -1,0 +1,181 @@
+"""Store -> cluster -> revisions: the one place where a change of objects becomes a change of nodes.
+
+Changes are gathered for a moment (2 ms when it was quiet, up to 50 ms under load), reconciled at once, and
+published when the identity numbers in them are on the disk. `settled` says which revision holds what one did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from weft.operator import durable
+from weft.operator.admit import Admitted, carried_over, meaning_of
+from weft.operator.allocate import Ledger
+from weft.operator.hub import Hub
+from weft.operator.revision import Reservation
+from weft.operator.store import Store, canonical
+from weft.policies.cluster import Cluster
+from weft.policies.delta import ClusterDelta, Step
+from weft.policies.errors import Invalid
+from weft.policies.model import ObjectRef, Policy
+from weft.policies.objects import Object
+
+log = logging.getLogger(__name__)
+
+#: Seconds. From a change to its revision when nothing happened lately, and between revisions when much happens.
+QUIET_DELAY = 0.002
+BUSY_INTERVAL = 0.05
+#: How often the state folder catches up with what a power cut must not take, or with what a full disk refused.
+UPKEEP_INTERVAL = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A change that cannot fail any more."""
+
+    ref: ObjectRef
+    text: str
+    meaning: Policy | Object | None
+
+
+class Reconciler:
+    def __init__(self, store: Store, ledger: Ledger, reservation: Reservation, hub: Hub) -> None:
+        self.store = store
+        self.hub = hub
+        self.ledger = ledger
+        self.reservation = reservation
+        self.problems: dict[ObjectRef, str] = {}  # stored objects that this version cannot read any more
+        self.failure = ""  # why the last reconciliation came to nothing
+        self._cluster = Cluster(ledger, reservation.start())
+        self._noted = asyncio.Event()
+        self._waiting: list[asyncio.Future[int]] = []
+        self._running = False
+        self._flushed_at = 0.0
+
+    def load(self) -> None:
+        """Puts what the store has loaded into the cluster."""
+        for stored in self.store:
+            try:
+                meaning = meaning_of(stored.json)
+                if meaning is not None:
+                    self._cluster.put(meaning, stored.generation)
+            except Invalid as error:
+                self.problems[stored.ref] = f"not in force: {error.where.path}: {error.reason}"
+                log.error("%s from the state folder is not in force: %s", stored.ref, error)
+
+    def publish_first(self) -> None:
+        """What there is at the start, even if it is nothing: before it no node is told anything."""
+        step = self._cluster.delta()
+        self.ledger.release_others(self._cluster.part.identities)
+        self.ledger.sync()
+        if step is None:
+            self._cluster.revision += 1
+            step = Step(self._cluster.revision, ClusterDelta(), {})
+        self.hub.publish(step, self._cluster.part)
+
+    def cluster_problems(self) -> dict[ObjectRef, str]:
+        return self.problems | self._cluster.problems()
+
+    # changes
+
+    def prepare(self, admitted: Admitted) -> Prepared:
+        """What `admitted` comes to, given what is there. Raises Invalid, changes nothing."""
+        manifest, meaning = admitted.manifest, admitted.meaning
+        before = self.store.get(admitted.ref)
+        if before:
+            held: Mapping[str, Any] = json.loads(before.json)
+            merged = carried_over(held, manifest)
+            if merged != manifest:
+                text = canonical(merged)
+                return Prepared(admitted.ref, text, _checked(meaning_of(text)))
+        return Prepared(admitted.ref, canonical(manifest), _checked(meaning))
+
+    def commit(self, prepared: Prepared, file: str = "", line: int = 0) -> str:
+        """created, configured, unchanged. `file`: the watched file that declares it."""
+        what = self.store.put(prepared.ref, prepared.text, file, line)
+        if what != "unchanged":
+            self.problems.pop(prepared.ref, None)
+            stored = self.store.get(prepared.ref)
+            if prepared.meaning is None:
+                self._cluster.remove(prepared.ref)
+            else:
+                self._cluster.put(prepared.meaning, stored.generation if stored else 0)
+            self._noted.set()
+        return what
+
+    def remove(self, ref: ObjectRef) -> bool:
+        if not self.store.remove(ref):
+            return False
+        self.problems.pop(ref, None)
+        self._cluster.remove(ref)
+        self._noted.set()
+        return True
+
+    async def settled(self) -> int:
+        """The published revision that holds every change made before this call."""
+        if not self._noted.is_set() and not self._running:
+            return self.hub.revision
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._noted.set()
+        return await future
+
+    # the two loops
+
+    async def run(self) -> None:
+        while True:
+            await self._noted.wait()
+            quiet_for = time.monotonic() - self._flushed_at
+            await asyncio.sleep(max(QUIET_DELAY, BUSY_INTERVAL - quiet_for))
+            await self._flush()
+
+    async def upkeep(self) -> None:
+        while True:
+            await asyncio.sleep(UPKEEP_INTERVAL)
+            self.store.retry()
+            if paths := self.store.take_unsynced():
+                try:
+                    await asyncio.to_thread(durable.sync, paths)
+                except OSError as error:
+                    log.error("the state folder is not on the disk yet: %s", error)
+            if time.monotonic() - self._flushed_at > 60:
+                self.hub.forget_full()
+
+    async def _flush(self) -> None:
+        self._noted.clear()
+        waiting, self._waiting = self._waiting, []
+        self._running = True
+        try:
+            await self._reconcile()
+            self.failure = ""
+        except Exception as error:  # a defect must not stop the operator from serving what it has
+            self.failure = f"the last change could not be reconciled: {error!r}"
+            log.exception("reconciliation failed")
+        finally:
+            self._running = False
+            self._flushed_at = time.monotonic()
+            for future in waiting:
+                if not future.done():
+                    future.set_result(self.hub.revision)
+
+    async def _reconcile(self) -> None:
+        step = self._cluster.delta()
+        if step is None:
+            return
+        part = self._cluster.part
+        self.reservation.reached(step.revision)
+        if self.ledger.unsynced:
+            await asyncio.to_thread(self.ledger.sync)
+        self.hub.publish(step, part)
+
+
+def _checked(meaning: Policy | Object | None) -> Policy | Object | None:
+    if meaning is not None:
+        Cluster.check(meaning)
+    return meaning
