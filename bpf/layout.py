@@ -195,7 +195,7 @@ class FragmentValue(ctypes.Structure):
 
 
 class Scratch(ctypes.Structure):
-    _fields_ = [("bytes", _u8 * 64)]
+    _fields_ = [("bytes", _u8 * 256)]
 
 
 class ServiceKey(ctypes.Structure):
@@ -313,7 +313,7 @@ ENDPOINTS = MapSpec("endpoints", "hash", ctypes.c_uint32, Endpoint, 4096)
 POLICIES = MapSpec("policies", "hash_of_maps", ctypes.c_uint32, ctypes.c_uint32, 8192)
 CT = MapSpec("ct", "lru_hash", CtKey, CtValue, 262_144)
 FRAGMENTS = MapSpec("fragments", "lru_hash", FragmentKey, FragmentValue, 8192)
-SCRATCH = MapSpec("scratch", "percpu_array", ctypes.c_uint32, Scratch, 2)
+SCRATCH = MapSpec("scratch", "percpu_array", ctypes.c_uint32, Scratch, 1)
 SERVICES = MapSpec("services", "hash", ServiceKey, ServiceValue, 131_072)
 BACKENDS = MapSpec("backends", "hash", ctypes.c_uint32, Backend, 65_536)
 REVERSE = MapSpec("reverse", "lru_hash", ReverseKey, ReverseValue, 131_072)

@@ -23,7 +23,7 @@ static __always_inline int weft_pass(struct __sk_buff *skb, const struct weft_fl
 
 static __always_inline int weft_drop(struct __sk_buff *skb, struct weft_flow *flow)
 {
-	const struct weft_packet *packet = flow->packet;
+	const struct weft_packet *packet = &flow->packet;
 
 	weft_count(flow->endpoint.ep_id, flow->direction, flow->reason, skb->len);
 	if (packet->family && !flow->remote_identity) {
@@ -65,40 +65,49 @@ static __always_inline void weft_configure(struct weft_flow *flow, const struct 
 	flow->now = weft_coarse_ns();
 }
 
-static __always_inline int weft_workload(struct __sk_buff *skb, __u8 direction)
+/* The reason to drop before anybody is judged. The endpoint comes after the parser, which needs none. */
+static __always_inline int weft_admit(struct weft_flow *flow, int parsed, const struct weft_endpoint *endpoint)
 {
-	struct weft_flow flow = { .direction = direction, .origin = direction };
-	const struct weft_config *config = weft_config();
-	__u32 ifindex = skb->ifindex;
-	const struct weft_endpoint *endpoint = weft_lookup(endpoints, &ifindex);
-	int reason;
-
-	if (endpoint)
-		flow.endpoint = *endpoint;
-	flow.packet = weft_scratch(WEFT_SCRATCH_PACKET);
-	if (!config || !flow.packet)
-		return TC_ACT_SHOT; /* for the verifier: an array's elements are there */
-	weft_configure(&flow, config);
-	if (direction == WEFT_EGRESS && config->proxy_mark)
-		skb->mark &= ~config->proxy_mark; /* only the node's own proxy may bear it */
-	if (skb->protocol == bpf_htons(ETH_P_ARP) && !skb->vlan_present)
-		return weft_pass(skb, &flow);
-	reason = weft_parse(skb, flow.packet);
-	if (reason)
-		return weft_drop_for(skb, &flow, reason);
-	if (weft_is_link_control(flow.packet, direction))
-		return weft_pass(skb, &flow);
+	if (parsed)
+		return parsed;
 	if (!endpoint) {
 		weft_stat(WEFT_STAT_NO_ENDPOINT);
-		return weft_drop_for(skb, &flow, WEFT_DROP_NO_POLICY);
+		return WEFT_DROP_NO_POLICY;
 	}
-	if (direction == WEFT_EGRESS && !weft_owns(&flow.endpoint, flow.packet))
-		return weft_drop_for(skb, &flow, WEFT_DROP_SOURCE_IP);
-	reason = weft_fragment(&flow);
-	if (reason)
-		return weft_drop_for(skb, &flow, reason);
-	weft_track(skb, &flow);
-	return weft_finish(skb, &flow);
+	if (flow->direction == WEFT_EGRESS && !weft_owns(&flow->endpoint, &flow->packet))
+		return WEFT_DROP_SOURCE_IP;
+	return weft_fragment(flow);
+}
+
+static __always_inline int weft_is_arp(struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_ARP) && !skb->vlan_present;
+}
+
+static __always_inline int weft_workload(struct __sk_buff *skb, __u8 direction)
+{
+	const struct weft_config *config = weft_config();
+	struct weft_flow *flow = weft_flow(direction);
+	const struct weft_endpoint *endpoint;
+	__u32 ifindex = skb->ifindex;
+
+	if (!config || !flow)
+		return TC_ACT_SHOT;
+	weft_configure(flow, config);
+	if (direction == WEFT_EGRESS && config->proxy_mark)
+		skb->mark &= ~config->proxy_mark; /* only the node's own proxy may bear it */
+	if (!weft_is_arp(skb))
+		flow->reason = weft_parse(skb, &flow->packet);
+	endpoint = weft_lookup(endpoints, &ifindex);
+	if (endpoint)
+		flow->endpoint = *endpoint;
+	if (weft_is_arp(skb) || (!flow->reason && weft_is_link_control(&flow->packet, direction)))
+		return weft_pass(skb, flow);
+	flow->reason = weft_admit(flow, flow->reason, endpoint);
+	if (flow->reason)
+		return weft_drop_for(skb, flow, flow->reason);
+	weft_track(skb, flow);
+	return weft_finish(skb, flow);
 }
 
 int weft_from_workload(struct __sk_buff *skb)

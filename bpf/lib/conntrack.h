@@ -100,9 +100,9 @@ static __always_inline __u8 weft_ct_state_bits(const struct weft_flow *flow)
 {
 	__u8 bits = flow->direction != flow->origin ? WEFT_CT_F_SEEN_REPLY : 0;
 
-	if (flow->packet->tcp_flags & WEFT_TCP_FIN)
+	if (flow->packet.tcp_flags & WEFT_TCP_FIN)
 		bits |= flow->direction == WEFT_INGRESS ? WEFT_CT_F_FIN_IN : WEFT_CT_F_FIN_OUT;
-	if (flow->packet->tcp_flags & WEFT_TCP_RST)
+	if (flow->packet.tcp_flags & WEFT_TCP_RST)
 		bits |= WEFT_CT_F_RST;
 	return bits;
 }
@@ -110,10 +110,11 @@ static __always_inline __u8 weft_ct_state_bits(const struct weft_flow *flow)
 static __always_inline void weft_ct_account(struct weft_ct_value *entry, const struct weft_flow *flow, __u32 bytes)
 {
 	__u8 state = entry->state | weft_ct_state_bits(flow);
+	__u32 side = weft_side(flow);
 
 	entry->seen_ns = flow->now;
-	entry->packets[flow->direction] += 1;
-	entry->bytes[flow->direction] += bytes;
+	entry->packets[side] += 1;
+	entry->bytes[side] += bytes;
 	if (state != entry->state)
 		entry->state = state;
 }
@@ -121,15 +122,16 @@ static __always_inline void weft_ct_account(struct weft_ct_value *entry, const s
 /* Aggregation: the first packet of each direction, each of SYN, FIN and RST when first seen, then one in a while. */
 static __always_inline int weft_ct_worth_telling(struct weft_ct_value *entry, const struct weft_flow *flow)
 {
-	__u8 flags = flow->packet->tcp_flags & (WEFT_TCP_SYN | WEFT_TCP_FIN | WEFT_TCP_RST);
-	__u8 news = flags & ~entry->tcp_flags[flow->direction];
-	__u64 reported = entry->reported_ns[flow->direction];
+	__u8 flags = flow->packet.tcp_flags & (WEFT_TCP_SYN | WEFT_TCP_FIN | WEFT_TCP_RST);
+	__u32 side = weft_side(flow);
+	__u8 news = flags & ~entry->tcp_flags[side];
+	__u64 reported = entry->reported_ns[side];
 
 	if (news)
-		entry->tcp_flags[flow->direction] |= flags;
+		entry->tcp_flags[side] |= flags;
 	if (!news && reported && (__s64)(flow->now - reported) < (__s64)flow->trace_interval)
 		return 0;
-	entry->reported_ns[flow->direction] = flow->now;
+	entry->reported_ns[side] = flow->now;
 	return 1;
 }
 
@@ -154,8 +156,9 @@ static __always_inline void weft_store(struct weft_ct_value *entry, const struct
 	entry->revision = flow->revision;
 }
 
-/* The map evicts the longest unused: failing to make room at all stops the packet, for its answer would not pass. */
-static __always_inline int weft_ct_create(const struct weft_ct_key *key, const struct weft_flow *flow, __u32 bytes)
+/* The map evicts the longest unused: failing to make room at all stops the packet, for its answer would not pass.
+ * The entry is made without its first packet, and found again to count it like any other. */
+static __always_inline struct weft_ct_value *weft_ct_create(const struct weft_ct_key *key, const struct weft_flow *flow)
 {
 	struct weft_ct_value entry = {
 		.created_ns = flow->now,
@@ -164,22 +167,18 @@ static __always_inline int weft_ct_create(const struct weft_ct_key *key, const s
 		.remote_identity = flow->remote_identity,
 		.cookie = flow->cookie,
 		.origin = flow->origin,
-		.state = weft_ct_state_bits(flow) | (flow->midstream ? WEFT_CT_F_MIDSTREAM : 0),
+		.state = flow->midstream ? WEFT_CT_F_MIDSTREAM : 0,
 		.verdict = flow->verdict,
 		.match = flow->match,
 		.icmp_type = key->icmp_type,
 	};
 
-	entry.packets[flow->direction] = 1;
-	entry.bytes[flow->direction] = bytes;
-	entry.reported_ns[flow->direction] = flow->now;
-	entry.tcp_flags[flow->direction] = flow->packet->tcp_flags & (WEFT_TCP_SYN | WEFT_TCP_FIN | WEFT_TCP_RST);
 	if (weft_update(ct, key, &entry, BPF_ANY)) {
 		weft_stat(WEFT_STAT_CT_INSERT_FAILED);
-		return WEFT_DROP_CT_FULL;
+		return 0;
 	}
 	weft_stat(WEFT_STAT_CT_CREATED);
-	return WEFT_OK;
+	return weft_lookup(ct, key);
 }
 
 #endif

@@ -60,7 +60,7 @@ static __always_inline void weft_tell(struct __sk_buff *skb, const struct weft_f
 	if (!event)
 		return;
 	event->direction = swap ? flow->origin : flow->direction;
-	weft_event_packet(event, flow->packet, swap);
+	weft_event_packet(event, &flow->packet, swap);
 	weft_event_flow(event, flow);
 	weft_event_frame(event, skb, swap);
 	weft_event_submit(event);

@@ -12,7 +12,7 @@
 
 static __always_inline void weft_fragment_key(const struct weft_flow *flow, struct weft_fragment_key *key)
 {
-	const struct weft_packet *packet = flow->packet;
+	const struct weft_packet *packet = &flow->packet;
 
 	__builtin_memset(key, 0, sizeof(*key));
 	key->ep_id = flow->endpoint.ep_id;
@@ -57,12 +57,12 @@ static __always_inline int weft_fragment(struct weft_flow *flow)
 {
 	struct weft_fragment_key key;
 
-	if (flow->packet->fragment == WEFT_WHOLE)
+	if (flow->packet.fragment == WEFT_WHOLE)
 		return WEFT_OK;
 	weft_fragment_key(flow, &key);
-	if (flow->packet->fragment == WEFT_LATER_FRAGMENT)
-		return weft_fragment_recall(flow->packet, &key);
-	weft_fragment_remember(flow->packet, &key);
+	if (flow->packet.fragment == WEFT_LATER_FRAGMENT)
+		return weft_fragment_recall(&flow->packet, &key);
+	weft_fragment_remember(&flow->packet, &key);
 	return WEFT_OK;
 }
 

@@ -126,11 +126,9 @@ struct weft_fragment_value { /* what only the first one carries */
 	__u8 pad;
 };
 
-struct weft_scratch { /* room for a struct weft_packet; nothing for user space to see */
-	__u8 bytes[64];
+struct weft_scratch { /* room for a struct weft_flow; nothing for user space to see */
+	__u8 bytes[256];
 };
-#define WEFT_SCRATCH_PACKET 0 /* the one that crosses */
-#define WEFT_SCRATCH_QUOTED 1 /* the one that an ICMP error quotes */
 
 struct weft_service_key {
 	__u32 family;

@@ -6,7 +6,7 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/in6.h>
-#include "lib/maps.h"
+#include "lib/layout.h"
 
 #define WEFT_TCP_FIN 0x01
 #define WEFT_TCP_SYN 0x02
@@ -34,21 +34,6 @@ struct weft_packet {
 	__u32 l4; /* offset of the transport header in the frame */
 	__u32 end; /* where the IP packet ends; what follows is padding */
 };
-
-_Static_assert(sizeof(struct weft_packet) <= sizeof(struct weft_scratch), "a packet fits its scratch");
-
-/* In a map, not on the stack: the verifier follows each number on the stack, and with it every way through the
- * parser to the end of the program; what it reads from a map is just a number. (A million instructions walked
- * became some thousands.) Nobody else uses this CPU's element meanwhile: tc runs with bottom halves off, and the
- * ingress of one device is done before the egress of the next begins. */
-static __always_inline struct weft_packet *weft_scratch(__u32 which)
-{
-	struct weft_packet *packet = weft_lookup(scratch, &which);
-
-	if (packet)
-		__builtin_memset(packet, 0, sizeof(*packet));
-	return packet;
-}
 
 static __always_inline int weft_is_icmp(__u8 protocol)
 {

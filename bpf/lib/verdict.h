@@ -23,13 +23,13 @@
 /* --- 1 related ----------------------------------------------------------------------------------------------- */
 
 /* The quoted packet went the other way. One that was cut before its ports relates to nothing. */
-static __always_inline int weft_quoted_key(struct __sk_buff *skb, const struct weft_flow *flow,
-					   struct weft_ct_key *key)
+static __always_inline int weft_quoted_key(struct __sk_buff *skb, struct weft_flow *flow, struct weft_ct_key *key)
 {
-	struct weft_packet *quoted = weft_scratch(WEFT_SCRATCH_QUOTED);
-	__u32 offset = flow->packet->l4 + sizeof(struct weft_icmp);
+	struct weft_packet *quoted = &flow->quoted;
+	__u32 offset = flow->packet.l4 + sizeof(struct weft_icmp);
 
-	if (!quoted || weft_parse_ip(skb, offset, quoted, flow->packet->family, 1) ||
+	__builtin_memset(quoted, 0, sizeof(*quoted));
+	if (weft_parse_ip(skb, offset, quoted, flow->packet.family, 1) ||
 	    quoted->fragment == WEFT_LATER_FRAGMENT)
 		return -1;
 	weft_ct_key(quoted, flow->endpoint.ep_id, !flow->direction, key);
@@ -42,7 +42,7 @@ static __always_inline int weft_related(struct __sk_buff *skb, struct weft_flow 
 	struct weft_ct_value *entry;
 	struct weft_ct_key key;
 
-	if (!weft_is_icmp_error(flow->packet) || weft_quoted_key(skb, flow, &key))
+	if (!weft_is_icmp_error(&flow->packet) || weft_quoted_key(skb, flow, &key))
 		return 0;
 	entry = weft_ct_find(&key, flow->now);
 	if (!entry || entry->revision != flow->revision || entry->verdict != WEFT_ALLOW)
@@ -69,7 +69,7 @@ static __always_inline int weft_looks_like_reply(const struct weft_packet *packe
 
 static __always_inline void weft_orient(struct weft_flow *flow, const struct weft_ct_value *entry)
 {
-	const struct weft_packet *packet = flow->packet;
+	const struct weft_packet *packet = &flow->packet;
 
 	if (weft_is_syn(packet)) /* 2 */
 		return;
@@ -123,7 +123,7 @@ static __always_inline void weft_decide(struct weft_flow *flow, const struct wef
 
 static __always_inline int weft_is_settled(const struct weft_flow *flow, const struct weft_ct_value *entry)
 {
-	if (!entry || weft_is_syn(flow->packet) || entry->revision != flow->revision)
+	if (!entry || weft_is_syn(&flow->packet) || entry->revision != flow->revision)
 		return 0;
 	/* refused, but as the other side's connection it was not asked for yet */
 	return entry->verdict == WEFT_ALLOW || !flow->either || flow->midstream;
@@ -131,16 +131,24 @@ static __always_inline int weft_is_settled(const struct weft_flow *flow, const s
 
 /* --- record -------------------------------------------------------------------------------------------------- */
 
+static __always_inline void weft_count_in(struct weft_ct_value *entry, struct weft_flow *flow, __u32 bytes)
+{
+	flow->tell_trace = weft_ct_worth_telling(entry, flow);
+	weft_ct_account(entry, flow, bytes);
+}
+
 static __always_inline void weft_enter(struct weft_flow *flow, const struct weft_ct_key *key, __u32 bytes)
 {
-	__u8 full;
+	struct weft_ct_value *entry;
 
 	flow->tell_trace = 1;
-	if (flow->packet->tcp_flags & WEFT_TCP_RST)
+	if (flow->packet.tcp_flags & WEFT_TCP_RST)
 		return; /* nothing follows it */
-	full = weft_ct_create(key, flow, bytes);
-	if (full)
-		flow->reason = full;
+	entry = weft_ct_create(key, flow);
+	if (entry)
+		weft_count_in(entry, flow, bytes);
+	else
+		flow->reason = WEFT_DROP_CT_FULL;
 }
 
 /* A SYN for an entry that lives is sent again, or blind, or both sides open at once. It had to pass policy by
@@ -150,24 +158,27 @@ static __always_inline int weft_is_alive(const struct weft_ct_value *entry)
 	return !weft_ct_closing(entry) && entry->verdict == WEFT_ALLOW;
 }
 
+static __always_inline int weft_is_own(const struct weft_flow *flow, const struct weft_ct_value *entry, int syn)
+{
+	return !syn || (!flow->reason && entry->origin == flow->origin);
+}
+
 static __always_inline void weft_record(struct weft_flow *flow, const struct weft_ct_key *key,
 					struct weft_ct_value *entry, int judged, __u32 bytes)
 {
-	int syn = weft_is_syn(flow->packet);
+	int syn = weft_is_syn(&flow->packet);
 
 	if (!entry || (syn && !weft_is_alive(entry))) {
 		if (!weft_stops(flow))
 			weft_enter(flow, key, bytes);
 		return;
 	}
-	if (judged && (!syn || (!flow->reason && entry->origin == flow->origin))) {
+	if (judged && weft_is_own(flow, entry, syn)) {
 		flow->tell_verdict &= flow->verdict != entry->verdict || flow->origin != entry->origin;
 		weft_store(entry, flow);
 	}
-	if (weft_stops(flow))
-		return;
-	flow->tell_trace = weft_ct_worth_telling(entry, flow);
-	weft_ct_account(entry, flow, bytes);
+	if (!weft_stops(flow))
+		weft_count_in(entry, flow, bytes);
 }
 
 /* --- all of it ----------------------------------------------------------------------------------------------- */
@@ -176,12 +187,12 @@ static __always_inline __u8 weft_ct_state_of(const struct weft_flow *flow, const
 {
 	if (flow->origin != flow->direction)
 		return WEFT_CT_REPLY;
-	return entry && !weft_is_syn(flow->packet) ? WEFT_CT_ESTABLISHED : WEFT_CT_NEW;
+	return entry && !weft_is_syn(&flow->packet) ? WEFT_CT_ESTABLISHED : WEFT_CT_NEW;
 }
 
 static __always_inline struct weft_ct_value *weft_find(const struct weft_flow *flow, struct weft_ct_key *key)
 {
-	const struct weft_packet *packet = flow->packet;
+	const struct weft_packet *packet = &flow->packet;
 	struct weft_ct_value *entry;
 
 	weft_ct_key(packet, flow->endpoint.ep_id, flow->direction, key);
