@@ -31,9 +31,9 @@ struct weft_flow {
 _Static_assert(sizeof(struct weft_flow) <= sizeof(struct weft_scratch), "a flow fits its scratch");
 
 /* In a map, not on the stack: the verifier follows each number on the stack, and with it every way through the
- * parser and policy to the end of the program; what it reads from a map is just a number. (From 840,000 instructions
- * walked to 32,000.) Nobody else uses this CPU's element meanwhile: tc runs with bottom halves off, and one device's
- * ingress is done before another's egress begins. */
+ * parser and policy to the end of the program; what it reads from a map is just a number. (It walked 840,000
+ * instructions before, 32,000 now.) Nobody else uses this CPU's element meanwhile: tc runs with bottom halves off,
+ * and one device's ingress is done before another's egress begins. */
 static __always_inline struct weft_flow *weft_flow(__u8 direction)
 {
 	__u32 zero = 0;
