@@ -91,6 +91,7 @@ def addresses(record: bytes) -> tuple[bytes, bytes]:
     return record[SOURCE4], record[DESTINATION4]
 
 
+_CGROUP: Final = Struct("=Q")
 _HEAD: Final = Struct("=Q20x3I")
 
 
@@ -98,3 +99,8 @@ def head(record: bytes) -> tuple[int, int, int, int]:
     """Time, identity of the source and of the destination, cookie."""
     parts: tuple[int, int, int, int] = _HEAD.unpack_from(record)
     return parts
+
+
+def cgroup(record: bytes) -> int:
+    number: int = _CGROUP.unpack_from(record, 88)[0]
+    return number

@@ -66,23 +66,24 @@ class Flows:
     def of(self, entry: Entry) -> pb.Flow:
         event = decode(entry.record)
         source, destination = addresses(entry.record)
+        from_port = 0 if is_choice(event) else event.src_port
         flow = pb.Flow(
             time=Timestamp(seconds=entry.time_ns // 1_000_000_000, nanos=entry.time_ns % 1_000_000_000),
             uuid=f"{self._uuid}{entry.number:012x}",
             emitter=self._emitter,
             verdict=verdict(event),
             IP=pb.IP(
-                source=text(source),
+                source="" if is_choice(event) or not any(source) else text(source),
                 destination=text(destination),
                 ipVersion=pb.IPv6 if event.family == 6 else pb.IPv4,
             ),
-            l4=layer4(event),
+            l4=layer4(event, from_port),
             source=self._endpoint(entry.source, event.src_identity),
             destination=self._endpoint(entry.destination, event.dst_identity),
             Type=pb.SOCK if event.type == EventType.SOCK else pb.L3_L4,
             node_name=self._node.full_name,
             node_labels=self._node.labels,
-            source_names=self._directory.names(source),
+            source_names=() if is_choice(event) else self._directory.names(source),
             destination_names=self._directory.names(destination),
             Summary=summary(event),
         )
@@ -126,13 +127,19 @@ class Flows:
         return endpoint
 
     def _put_services(self, flow: pb.Flow, event: Event, source: bytes, destination: bytes) -> None:
-        for address, port, field in (
-            (source, event.src_port, "source_service"),
-            (destination, event.dst_port, "destination_service"),
-        ):
-            service = self._directory.service(address, port)
-            if service is not None:
-                getattr(flow, field).MergeFrom(pb.Service(name=service.name, namespace=service.namespace))
+        service = self._directory.service(destination, event.dst_port)
+        if service is not None:
+            flow.destination_service.CopyFrom(pb.Service(name=service.name, namespace=service.namespace))
+        service = self._directory.service(source, event.src_port)
+        if service is None:
+            return
+        # The choice of a backend has the service where others have the source, which is not known by address yet.
+        field = flow.destination_service if is_choice(event) else flow.source_service
+        field.CopyFrom(pb.Service(name=service.name, namespace=service.namespace))
+
+
+def is_choice(event: Event) -> bool:
+    return event.type == EventType.SOCK and event.sub_type == SockEvent.XLATE_FWD
 
 
 @lru_cache(1024)
@@ -180,15 +187,15 @@ def tcp_flags(flags: int) -> pb.TCPFlags:
     return pb.TCPFlags(**{name: True for bit, name in names.TCP_FLAGS if flags & bit})
 
 
-def layer4(event: Event) -> pb.Layer4 | None:
+def layer4(event: Event, from_port: int) -> pb.Layer4 | None:
     """None: of a protocol that flows have no words for."""
     if event.protocol == Protocol.TCP:
         flags = None if event.type == EventType.SOCK else tcp_flags(event.tcp_flags)
-        return pb.Layer4(TCP=pb.TCP(source_port=event.src_port, destination_port=event.dst_port, flags=flags))
+        return pb.Layer4(TCP=pb.TCP(source_port=from_port, destination_port=event.dst_port, flags=flags))
     if event.protocol == Protocol.UDP:
-        return pb.Layer4(UDP=pb.UDP(source_port=event.src_port, destination_port=event.dst_port))
+        return pb.Layer4(UDP=pb.UDP(source_port=from_port, destination_port=event.dst_port))
     if event.protocol == Protocol.SCTP:
-        return pb.Layer4(SCTP=pb.SCTP(source_port=event.src_port, destination_port=event.dst_port))
+        return pb.Layer4(SCTP=pb.SCTP(source_port=from_port, destination_port=event.dst_port))
     if event.protocol == Protocol.ICMP:
         return pb.Layer4(ICMPv4=pb.ICMPv4(type=event.tcp_flags, code=event.icmp_code))
     if event.protocol == Protocol.ICMPV6:

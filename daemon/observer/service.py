@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from weft.bpf.layout import EventType
 from weft.daemon.observer import events
-from weft.daemon.observer.directory import Directory
+from weft.daemon.observer.directory import Directory, Owner
 from weft.daemon.observer.flows import Flows, Node
 from weft.daemon.observer.metrics import FlowMetrics
 from weft.daemon.observer.store import DEFAULT_CAPACITY, KERNEL_RING, OBSERVER_QUEUE, Entry, Gap, Ring
@@ -39,8 +40,10 @@ class Observer:
         capacity: int = DEFAULT_CAPACITY,
         version: str = "",
         registry: CollectorRegistry | None = None,
+        workload_of: Callable[[int], Owner | None] = lambda cgroup: None,
         clocks: Callable[[], tuple[int, int]] = lambda: (time.time_ns(), time.monotonic_ns()),
     ) -> None:
+        """`workload_of` a cgroup's id: who sent what has no source address yet (the choice of a backend)."""
         self.node = Node(node_name, cluster_name, node_labels, version)
         self.directory = directory
         self.ring = Ring(capacity)
@@ -51,6 +54,7 @@ class Observer:
         self.seen = 0  # flows, since the start
         self.lost_by: dict[int, int] = {KERNEL_RING: 0, OBSERVER_QUEUE: 0}
         self.addresses: tuple[str, ...] = ()
+        self._workload_of = workload_of
         self._clocks = clocks
         self._started_ns = clocks()[1]
         self._wall_offset = self._offset_until = 0
@@ -67,11 +71,14 @@ class Observer:
         directory = self.directory
         time_ns, src_identity, dst_identity, cookie = events.head(record)
         source, destination = events.addresses(record)
+        who = directory.owner(source)
+        if record[events.TYPE] == EventType.SOCK or not any(source):
+            who, cookie = who or self._workload_of(events.cgroup(record)), 0  # there it is a service's number
         entry = Entry(
             number=self.ring.next,
             time_ns=self._wall(time_ns),
             record=record,
-            source=directory.owner(source),
+            source=who,
             destination=directory.owner(destination),
             policies=directory.policies(cookie) if cookie else (),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,7 @@ def test_a_field_mask_leaves_only_what_was_asked_for(tmp_path: Path) -> None:
 
 def test_status_nodes_and_namespaces_tell_of_this_node(tmp_path: Path) -> None:
     async def scenario(observer: Observer, channel: grpc.aio.Channel) -> None:
-        feed(observer, 1, 2, 3)
+        feed(observer, 1, 2, 3, time_ns=time.monotonic_ns())
         status = await stub(channel).ServerStatus(observer_pb2.ServerStatusRequest())
         assert (status.num_flows, status.max_flows, status.seen_flows, status.version) == (3, 4095, 3, "0.1.0")
         assert not status.HasField("num_connected_nodes") and status.uptime_ns > 0
