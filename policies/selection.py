@@ -8,7 +8,7 @@ is set algebra over postings, and a new identity is shown only to the selectors 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from weft.policies.labels import ANY_SOURCE, CLUSTER_KEY, NAMESPACE_KEY, Labels, Op, Requirement, Selector
 
@@ -139,12 +139,12 @@ class Index:
         return found
 
 
-def _postings_of(labels: Labels) -> Iterator[Posting]:
+def _postings_of(labels: Labels) -> set[Posting]:
+    """A set, for two labels may share a key, or a key and a value under two sources."""
+    found: set[Posting] = set()
     for source, key, value in labels:
-        yield source, key, value
-        yield source, key, None
-        yield ANY_SOURCE, key, value
-        yield ANY_SOURCE, key, None
+        found |= {(source, key, value), (source, key, None), (ANY_SOURCE, key, value), (ANY_SOURCE, key, None)}
+    return found
 
 
 def _is_positive(requirement: Requirement) -> bool:
