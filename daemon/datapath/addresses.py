@@ -47,3 +47,15 @@ def _addresses_of_nodes(cluster: ClusterPart) -> Iterable[str]:
 
 def _all_as(addresses: Iterable[str], number: int) -> Iterable[tuple[Prefix, int]]:
     return ((host_prefix(address), number) for address in addresses)
+
+
+def fit(rows: dict[Prefix, int], have: Mapping[Prefix, int], room: int) -> tuple[dict[Prefix, int], list[Prefix]]:
+    """The rows that there is room for, and those left out: workloads and nodes go before prefixes that only
+    policies name. What is there already stays until it is removed, so it counts."""
+    fresh = [prefix for prefix in rows if prefix not in have]
+    excess = len(have) + len(fresh) - room
+    if excess <= 0:
+        return rows, []
+    left_out = sorted(fresh, key=lambda prefix: identity.is_local(rows[prefix]))[-excess:]
+    dropped = set(left_out)
+    return {prefix: number for prefix, number in rows.items() if prefix not in dropped}, left_out

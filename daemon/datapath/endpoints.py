@@ -28,11 +28,13 @@ class Place:
 
 @dataclass(slots=True)
 class Placed:
-    """`waiting`: endpoints ("ns/name") that no interface leads to yet; `refused`: why another one has no place."""
+    """`waiting`: endpoints ("ns/name") that no interface leads to yet. `refused`: why another one has no place;
+    `shut`: its interface, which gets the programs and no row, so that nothing passes."""
 
     places: dict[str, Place] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
+    shut: set[int] = field(default_factory=set)
 
 
 class Ids:
@@ -71,7 +73,8 @@ def place(
         elif ifindex in owners:
             out.refused[key] = f"interface {ifindex} is that of {owners[ifindex]}"
         elif ifindex not in have and len(have.keys() | owners.keys()) >= room:
-            out.refused[key] = f"the map of endpoints is full ({room})"
+            out.refused[key] = f"the map of endpoints is full ({room}): nothing passes"
+            out.shut.add(ifindex)
         else:
             owners[ifindex] = key
             ep_id = _kept(have.get(ifindex), item) or ids.next(taken)

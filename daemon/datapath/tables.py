@@ -44,6 +44,12 @@ class Tables:
     def image(self, endpoint: str) -> Image:
         return self._images[endpoint]
 
+    def has(self, endpoint: str) -> bool:
+        return endpoint in self._images
+
+    def largest(self) -> int:
+        return max((held.entries for held in self._images.values()), default=0)
+
     def table(self, endpoint: str) -> Table:
         """What was compiled for it last. A table adopted from the kernel and not compiled since: DENY_ALL."""
         return self._tables.get(endpoint, DENY_ALL)

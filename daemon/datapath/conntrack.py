@@ -1,0 +1,96 @@
+"""Old connections leave the conntrack map: the programs only write it, this sweeps it.
+
+The map forgets the least recently used by itself when it is full; that would take a long-lived quiet connection
+for a burst of short ones, so what is over is removed early. What the map forgot on its own (evictions) cannot be
+seen, only reckoned: made, minus removed here, minus there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from weft.bpf import layout
+from weft.bpf import sys as bpf
+from weft.policies.model import Protocol
+
+#: Seconds of silence after which an entry is over. 8000 is Cilium's two hours and some for what may idle.
+ESTABLISHED, OPENING, CLOSED, OTHER = 8000, 60, 10, 60
+NS: Final = 1_000_000_000
+CHUNK: Final = 4096
+
+KEY_SIZE, VALUE_SIZE = ctypes.sizeof(layout.CtKey), ctypes.sizeof(layout.CtValue)
+_FIN = layout.CtFlag.FIN_IN | layout.CtFlag.FIN_OUT
+_EP_ID, _PROTOCOL = layout.CtKey.ep_id.offset, layout.CtKey.protocol.offset
+_SEEN, _STATE = layout.CtValue.seen_ns.offset, layout.CtValue.state.offset
+
+
+def lifetime(protocol: int, state: int) -> int:
+    """Seconds, by what was seen of the connection."""
+    if protocol != Protocol.TCP:
+        return OTHER
+    if state & layout.CtFlag.RST or state & _FIN == _FIN:
+        return CLOSED
+    if state & (layout.CtFlag.SEEN_REPLY | layout.CtFlag.MIDSTREAM):
+        return ESTABLISHED
+    return OPENING
+
+
+@dataclass(slots=True)
+class Totals:
+    """As of the last whole sweep. `evicted` is an estimate that never goes back."""
+
+    entries: int = 0
+    by_endpoint: dict[int, int] = field(default_factory=dict)
+    expired: int = 0
+    evicted: int = 0
+    seconds: float = 0.0
+
+
+class Sweeper:
+    def __init__(self, fd: int, created: Callable[[], int], now: Callable[[], int] = time.monotonic_ns) -> None:
+        """`created`: how many entries the programs have made, ever. `now`: the programs' clock."""
+        self._fd, self._created, self._now = fd, created, now
+        self._base: int | None = None
+        self.totals = Totals()
+
+    def sweep(self, endpoints: Collection[int]) -> Iterator[None]:
+        """One pass, a chunk at a time, so that the caller can do something else in between. Entries of endpoints
+        that are not in `endpoints` go, too."""
+        started, now = time.monotonic(), self._now()
+        made_before = self._created()
+        counts: Counter[int] = Counter()
+        expired = 0
+        for keys, values, count in bpf.map_lookup_batch(self._fd, KEY_SIZE, VALUE_SIZE, CHUNK):
+            over = [key for key, ep_id, old in _judged(keys, values, count, now) if old or ep_id not in endpoints]
+            counts.update(
+                ep_id for _, ep_id, old in _judged(keys, values, count, now) if not old and ep_id in endpoints
+            )
+            if over:
+                bpf.map_delete_batch(self._fd, b"".join(over), len(over))
+                expired += len(over)
+            yield
+        entries = counts.total()
+        self._reckon(made_before, entries, expired)
+        self.totals.entries, self.totals.by_endpoint = entries, dict(counts)
+        self.totals.expired += expired
+        self.totals.seconds = time.monotonic() - started
+
+    def _reckon(self, made: int, entries: int, expired: int) -> None:
+        gone = made - entries - self.totals.expired - expired
+        if self._base is None:  # what a daemon before us removed is not known
+            self._base = gone
+        self.totals.evicted = max(self.totals.evicted, gone - self._base)
+
+
+def _judged(keys: bytes, values: bytes, count: int, now: int) -> Iterator[tuple[bytes, int, bool]]:
+    for at in range(count):
+        key = keys[at * KEY_SIZE : (at + 1) * KEY_SIZE]
+        value = at * VALUE_SIZE
+        seen = int.from_bytes(values[value + _SEEN : value + _SEEN + 8], "little")
+        limit = lifetime(key[_PROTOCOL], values[value + _STATE])
+        yield key, int.from_bytes(key[_EP_ID : _EP_ID + 4], "little"), now - seen > limit * NS

@@ -1,0 +1,187 @@
+"""The node's pinned maps, opened: rows in, rows out. Decides nothing.
+
+`Kernel` is what the writer needs of it; tests hand in one that keeps its rows in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from weft.bpf import layout, tables
+from weft.bpf import sys as bpf
+from weft.daemon.datapath import codec, images
+from weft.daemon.datapath.images import Rows
+from weft.daemon.datapath.plan import MapName
+from weft.daemon.datapath.programs import Programs
+from weft.daemon.datapath.rows import State
+
+#: Rows in one system call.
+BATCH = 4096
+
+Codec = tuple[Callable[[Any], bytes], Callable[[Any], bytes]]
+_CODECS: Final[dict[MapName, Codec]] = {
+    "ipcache": (codec.prefix, codec.identity),
+    "endpoints": (codec.number, codec.endpoint),
+    "backends": (codec.number, codec.backend),
+    "slots": (codec.slot, codec.slot_row),
+}
+_DECODERS: Final[dict[MapName, tuple[Callable[[bytes], Any], Callable[[bytes], Any]]]] = {
+    "ipcache": (codec.prefix_of, codec.identity_of),
+    "endpoints": (codec.number_of, codec.endpoint_of),
+    "backends": (codec.number_of, codec.backend_of),
+    "slots": (codec.slot_of, codec.slot_row_of),
+}
+SPECS: Final[dict[MapName, layout.MapSpec]] = {
+    "ipcache": layout.IPCACHE,
+    "endpoints": layout.ENDPOINTS,
+    "backends": layout.BACKENDS,
+    "slots": layout.SERVICES,
+}
+#: layout.Config
+CONFIG = struct.Struct("=QIIII")
+
+
+class Kernel(Protocol):
+    def read(self) -> State: ...
+
+    def put(self, name: MapName, rows: Mapping[Any, Any]) -> None: ...
+
+    def remove(self, name: MapName, keys: Iterable[Any]) -> None: ...
+
+    def publish(self, policy_id: int, rows: Rows) -> None: ...
+
+    def drop(self, policy_id: int) -> None: ...
+
+    def attach(self, ifindex: int) -> None: ...
+
+    def detach(self, ifindex: int) -> None: ...
+
+    def bump(self) -> int: ...
+
+
+class Maps:
+    """Descriptors of the pinned maps, by their name in the layout. Raises OSError, tables.OtherShape."""
+
+    def __init__(self, pin_dir: Path) -> None:
+        self.fds: dict[str, int] = {}
+        for spec in layout.MAPS:
+            fd = tables.open_pinned(pin_dir, spec)
+            if fd is None:
+                raise FileNotFoundError(f"{pin_dir / spec.pin}: the programs are not loaded")
+            self.fds[spec.name] = fd
+
+    def __getitem__(self, spec: layout.MapSpec) -> int:
+        return self.fds[spec.name]
+
+    def close(self) -> None:
+        for fd in self.fds.values():
+            os.close(fd)
+        self.fds.clear()
+
+
+class PinnedKernel:
+    def __init__(self, maps: Maps, programs: Programs) -> None:
+        self.maps, self.programs = maps, programs
+
+    def read(self) -> State:
+        return State(
+            ipcache=self._rows("ipcache"),
+            tables={number: images.digest(rows) for number, rows in self._tables()},
+            endpoints=self._rows("endpoints"),
+            attached=self.programs.attached(),
+            backends=self._rows("backends"),
+            slots=self._rows("slots"),
+        )
+
+    def table(self, policy_id: int) -> dict[bytes, bytes]:
+        """The rows of one table; none if there is no such table."""
+        value = bpf.map_lookup(self.maps[layout.POLICIES], codec.number(policy_id), codec.NUMBER.size)
+        if value is None:
+            return {}
+        fd = bpf.map_by_id(codec.number_of(value))
+        try:
+            return read_rows(fd, images.KEY.size, images.VALUE.size)
+        finally:
+            os.close(fd)
+
+    def put(self, name: MapName, rows: Mapping[Any, Any]) -> None:
+        key_of, value_of = _CODECS[name]
+        write_rows(self.maps[SPECS[name]], {key_of(key): value_of(value) for key, value in rows.items()})
+
+    def remove(self, name: MapName, keys: Iterable[Any]) -> None:
+        raw = [_CODECS[name][0](key) for key in keys]
+        for at in range(0, len(raw), BATCH):
+            chunk = raw[at : at + BATCH]
+            bpf.map_delete_batch(self.maps[SPECS[name]], b"".join(chunk), len(chunk))
+
+    def publish(self, policy_id: int, rows: Rows) -> None:
+        fd = tables.create_inner(len(rows))
+        try:
+            write_rows(fd, rows)
+            bpf.map_update(self.maps[layout.POLICIES], codec.number(policy_id), codec.number(fd))
+        finally:
+            os.close(fd)
+
+    def drop(self, policy_id: int) -> None:
+        bpf.map_delete(self.maps[layout.POLICIES], codec.number(policy_id))
+
+    def attach(self, ifindex: int) -> None:
+        self.programs.attach(ifindex)
+
+    def detach(self, ifindex: int) -> None:
+        self.programs.detach(ifindex)
+
+    def bump(self) -> int:
+        revision, *rest = self._config()
+        self._write_config(revision + 1, *rest)
+        return revision + 1
+
+    def configure(self, *, audit: bool, trace_interval_ms: int, proxy_mark: int = 0) -> None:
+        """Keeps the revision, which must never go back."""
+        flags = layout.ConfigFlag.AUDIT if audit else 0
+        wanted = (flags, trace_interval_ms, proxy_mark, 0)
+        revision, *rest = self._config()
+        if tuple(rest) != wanted:
+            self._write_config(revision + 1, *wanted)
+
+    def revision(self) -> int:
+        return self._config()[0]
+
+    def _config(self) -> tuple[int, ...]:
+        raw = bpf.map_lookup(self.maps[layout.CONFIG], codec.number(0), CONFIG.size)
+        return CONFIG.unpack(raw) if raw else (0, 0, 0, 0, 0)
+
+    def _write_config(self, *fields: int) -> None:
+        bpf.map_update(self.maps[layout.CONFIG], codec.number(0), CONFIG.pack(*fields))
+
+    def _rows(self, name: MapName) -> dict[Any, Any]:
+        key_of, value_of = _DECODERS[name]
+        spec = SPECS[name]
+        raw = read_rows(self.maps[spec], tables.key_size(spec), tables.value_size(spec))
+        return {key_of(key): value_of(value) for key, value in raw.items()}
+
+    def _tables(self) -> Iterable[tuple[int, dict[bytes, bytes]]]:
+        key: bytes | None = None
+        fd = self.maps[layout.POLICIES]
+        while (key := bpf.map_next_key(fd, key, codec.NUMBER.size)) is not None:
+            number = codec.number_of(key)
+            yield number, self.table(number)
+
+
+def read_rows(fd: int, key_size: int, value_size: int) -> dict[bytes, bytes]:
+    rows: dict[bytes, bytes] = {}
+    for keys, values, count in bpf.map_lookup_batch(fd, key_size, value_size, BATCH):
+        for at in range(count):
+            rows[keys[at * key_size : (at + 1) * key_size]] = values[at * value_size : (at + 1) * value_size]
+    return rows
+
+
+def write_rows(fd: int, rows: Rows) -> None:
+    keys = list(rows)
+    for at in range(0, len(keys), BATCH):
+        chunk = keys[at : at + BATCH]
+        bpf.map_update_batch(fd, b"".join(chunk), b"".join(rows[key] for key in chunk), len(chunk))

@@ -1,0 +1,112 @@
+"""The pinned programs, and where they are attached: to interfaces of workloads, and to the node's cgroup.
+
+Everything hangs on pinned links, so it outlives this process. A link is replaced in place, so an upgrade has no
+moment without a program. On kernels without tcx links (before 6.6) the programs hang on a clsact qdisc instead.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+from weft.bpf import layout, links
+from weft.bpf import sys as bpf
+from weft.bpf.abi import Attach
+
+#: program -> (is at tc ingress of the node's side, name of its link's pin without the interface's index)
+_TC: Final = {"weft_from_workload": (True, "link_from_"), "weft_to_workload": (False, "link_to_")}
+_CGROUP: Final = {
+    name: Attach[where.upper()] for name, (_, where) in layout.PROGRAMS.items() if where.startswith("cgroup_")
+}
+
+
+class Programs:
+    def __init__(self, pin_dir: Path) -> None:
+        self._pin_dir = pin_dir
+        self._fds: dict[str, int] = {}
+        self._filters: set[int] = set()  # interfaces attached to without links
+        self.mode = "tcx"
+
+    def attach(self, ifindex: int) -> None:
+        """Both programs, or those that are there already made to run the pinned ones. Raises OSError."""
+        for name, (ingress, pin) in _TC.items():
+            try:
+                links.attach_tcx(self._prog(name), ifindex, ingress, self._pin_dir / f"{pin}{ifindex}")
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP) or self.attached():
+                    raise
+                self._attach_filter(name, ifindex, ingress)
+
+    def detach(self, ifindex: int) -> None:
+        for _, pin in _TC.values():
+            links.detach(self._pin_dir / f"{pin}{ifindex}")
+        if ifindex in self._filters:
+            from weft.daemon import netlink
+
+            netlink.detach_clsact(ifindex)
+            self._filters.discard(ifindex)
+
+    def attached(self) -> set[int]:
+        """Interfaces that carry both programs, among them such as are gone but whose pins are left."""
+        inward, outward = (self._pinned(pin) for _, pin in _TC.values())
+        return inward & outward | self._filters
+
+    def renew(self, links_here: Collection[int]) -> int:
+        """Makes every link run the pinned programs, finishes what was half attached, and lets go of what hung on
+        interfaces that are gone. Returns how many interfaces carry our programs."""
+        inward, outward = (self._pinned(pin) for _, pin in _TC.values())
+        for ifindex in inward | outward:
+            if ifindex in links_here:
+                self.attach(ifindex)
+            else:
+                self.detach(ifindex)
+        return len(self.attached())
+
+    def attach_cgroup(self, directory: Path) -> None:
+        """The balancing and socket programs, for every socket made by what runs below `directory`."""
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for name, where in _CGROUP.items():
+                links.attach_cgroup(
+                    self._prog(name), fd, where, self._pin_dir / f"link_{name.removeprefix('weft_')}"
+                )
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+
+    def _prog(self, name: str) -> int:
+        if name not in self._fds:
+            self._fds[name] = bpf.obj_get(self._pin_dir / f"prog_{name}")
+        return self._fds[name]
+
+    def _attach_filter(self, name: str, ifindex: int, ingress: bool) -> None:
+        from weft.daemon import netlink
+
+        try:
+            netlink.attach_clsact(ifindex, self._prog(name), name, ingress=ingress)
+        except netlink.NetlinkError as error:
+            raise OSError(error.code, f"clsact filter {name} at interface {ifindex}: {error}") from None
+        self.mode = "clsact"
+        self._filters.add(ifindex)
+
+    def _pinned(self, prefix: str) -> set[int]:
+        found = (path.name.removeprefix(prefix) for path in self._pin_dir.glob(f"{prefix}*"))
+        return {int(index) for index in found if index.isdigit()}
+
+
+def remove(pin_dir: Path) -> None:
+    """Detaches and unpins everything of this node. What is gone already is not missed."""
+    if not pin_dir.is_dir():
+        return
+    for path in sorted(pin_dir.glob("link_*")):
+        links.detach(path)
+    for path in sorted(pin_dir.iterdir()):
+        path.unlink(missing_ok=True)
+    pin_dir.rmdir()

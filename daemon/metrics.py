@@ -1,0 +1,200 @@
+"""Prometheus metrics of the agent, named after Cilium's with our prefix, and the HTTP server that shows them.
+
+What programs count is read from the maps when somebody asks; so a scrape costs a read of the maps and a daemon
+that was restarted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from weft.bpf.layout import Stat
+from weft.daemon.datapath.counters import Counted, CounterKey
+from weft.daemon.observer.names import drop_reason
+from weft.policies.model import Direction
+
+#: Seconds: from a millisecond, what one policy should take, to what a whole cluster at start does.
+DELAY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+REQUEST_LIMIT, REQUEST_TIMEOUT = 8192, 5.0
+
+
+@dataclass(slots=True)
+class Figures:
+    """One moment's numbers, as the agent has them."""
+
+    traffic: Mapping[CounterKey, Counted] = field(default_factory=dict)
+    stats: Mapping[Stat, int] = field(default_factory=dict)
+    endpoint_states: Mapping[str, int] = field(default_factory=dict)
+    enforcement: Mapping[str, int] = field(default_factory=dict)  # none, ingress, egress, both
+    pressure: Mapping[str, float] = field(default_factory=dict)  # 0 to 1, by map
+    gauges: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    def figures(self) -> Figures: ...
+
+
+_HELP = {
+    "policy": "Policies in force",
+    "policy_max_revision": "Revision of the snapshot in force",
+    "policy_map_revision": "Revision in the kernel: grows with every write that may change a verdict",
+    "identity": "Identities known",
+    "services": "Services known",
+    "conntrack_entries": "Entries at the last sweep",
+    "refused_resources": "Resources that could not be put in force; the last good version stays",
+    "upstream_connected": "1 while the stream from the operator is open",
+    "process_anonymous_bytes": "Anonymous memory of this process",
+    "conntrack_expired": "Entries removed because they were over",
+    "conntrack_evicted": "Entries that the map pushed out, an estimate",
+    "snapshot_writes": "Snapshots and differences written to disk",
+    "snapshot_write_failures": "Snapshots and differences that could not be written to disk",
+    "map_write_failures": "Writes to the kernel that failed",
+    "upstream_reconnects": "Times the stream from the operator was opened again",
+    "netlink_resyncs": "Times everything was read again because netlink messages were lost",
+    "policy_changes": "Snapshots taken in that changed a policy",
+}
+
+
+class AgentMetrics:
+    """Registers itself; the counters that the agent turns itself are its fields."""
+
+    def __init__(self, registry: CollectorRegistry, source: Source) -> None:
+        self._source = source
+        self.delay = Histogram(
+            "weft_policy_implementation_delay",
+            "Seconds from a change's arrival to its being in force",
+            registry=registry,
+            buckets=DELAY_BUCKETS,
+        )
+        self.changes = Counter("weft_policy_change", "Snapshots taken in", ["outcome"], registry=registry)
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        figures = self._source.figures()
+        yield from _traffic(figures.traffic)
+        yield _labelled("weft_endpoint_state", "Endpoints by state", "endpoint_state", figures.endpoint_states)
+        yield _labelled(
+            "weft_policy_endpoint_enforcement_status",
+            "Endpoints by the directions that are default deny",
+            "enforcement",
+            figures.enforcement,
+        )
+        yield _labelled("weft_bpf_map_pressure", "How full a map is, 0 to 1", "map_name", figures.pressure)
+        yield _labelled_counter(
+            "weft_bpf_events",
+            "Node-wide events that programs count",
+            {s.name.lower(): n for s, n in figures.stats.items()},
+        )
+        for name, value in figures.gauges.items():
+            yield GaugeMetricFamily(f"weft_{name}", _HELP.get(name, name), value=value)
+        for name, value in figures.counts.items():
+            yield CounterMetricFamily(f"weft_{name}", _HELP.get(name, name), value=value)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the registry would read every map to learn the names."""
+        return ()
+
+
+def _traffic(traffic: Mapping[CounterKey, Counted]) -> Iterator[Metric]:
+    forwarded: dict[str, list[int]] = {}
+    dropped: dict[tuple[str, str], list[int]] = {}
+    for key, counted in traffic.items():
+        direction = Direction(key.direction).name
+        if key.reason:
+            total = dropped.setdefault((drop_reason(key.reason), direction), [0, 0])
+        else:
+            total = forwarded.setdefault(direction, [0, 0])
+        total[0] += counted.packets
+        total[1] += counted.bytes
+    for at, unit in enumerate(("count", "bytes")):
+        family = CounterMetricFamily(f"weft_forward_{unit}", f"Forwarded packets ({unit})", labels=["direction"])
+        for direction, total in sorted(forwarded.items()):
+            family.add_metric([direction], total[at])
+        yield family
+        family = CounterMetricFamily(
+            f"weft_drop_{unit}", f"Dropped packets ({unit})", labels=["reason", "direction"]
+        )
+        for labels, total in sorted(dropped.items()):
+            family.add_metric(list(labels), total[at])
+        yield family
+
+
+def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, number in sorted(values.items()):
+        family.add_metric([value], number)
+    return family
+
+
+def _labelled_counter(name: str, text: str, values: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=["event"])
+    for value, number in sorted(values.items()):
+        family.add_metric([value], number)
+    return family
+
+
+class Clock:
+    """Measures into the histogram: from the arrival of what is put in force."""
+
+    def __init__(self, observe: Callable[[float], None], now: Callable[[], float] = time.monotonic) -> None:
+        self._observe, self._now, self._start = observe, now, now()
+
+    def done(self) -> None:
+        self._observe(self._now() - self._start)
+
+
+class Exposition:
+    """GET /metrics and /healthz, HTTP/1.1, one request a connection: enough for a scraper, and no thread."""
+
+    def __init__(self, registry: CollectorRegistry, healthy: Callable[[], bool]) -> None:
+        self._registry, self._healthy = registry, healthy
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """The port it listens on. Raises OSError."""
+        self._server = await asyncio.start_server(self._serve, host, port, limit=REQUEST_LIMIT)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), REQUEST_TIMEOUT)
+            status, kind, body = self._answer(head.split(b"\r\n", 1)[0].decode("latin-1"))
+            writer.write(
+                f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+                "Connection: close\r\n\r\n".encode()
+                + body
+            )
+            await asyncio.wait_for(writer.drain(), REQUEST_TIMEOUT)
+        except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
+            pass  # a client that cannot ask: no answer
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    def _answer(self, request: str) -> tuple[str, str, bytes]:
+        method, _, rest = request.partition(" ")
+        path = rest.partition(" ")[0].partition("?")[0]
+        if method not in ("GET", "HEAD"):
+            return "405 Method Not Allowed", "text/plain", b"only GET\n"
+        if path == "/metrics":
+            return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._registry)
+        if path == "/healthz":
+            good = self._healthy()
+            return ("200 OK" if good else "503 Service Unavailable"), "text/plain", b"ok\n" if good else b"not ok\n"
+        return "404 Not Found", "text/plain", b"/metrics or /healthz\n"

@@ -1,0 +1,276 @@
+"""One node's daemon, put together: the kernel below, the operator above, the people who ask beside it.
+
+The order of `start` is the rule of this file: programs and maps are there before anything is asked of them, the
+last snapshot is in force before the operator answers, and we answer questions last of all. `stop` ends this
+process's part only: what is pinned goes on judging.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections import Counter
+from collections.abc import Coroutine
+from importlib import metadata
+from typing import Any
+
+import grpc.aio
+from prometheus_client import CollectorRegistry
+
+from weft.bpf import layout
+from weft.bpf.ringbuf import Ring
+from weft.daemon import cgroups, dns, inspect, loading, netlink
+from weft.daemon.agent import Agent
+from weft.daemon.datapath.conntrack import Sweeper
+from weft.daemon.datapath.counters import Counters
+from weft.daemon.datapath.kernel import SPECS, Maps, PinnedKernel
+from weft.daemon.datapath.programs import Programs
+from weft.daemon.datapath.reconcile import Facts, Reconciler
+from weft.daemon.metrics import AgentMetrics, Exposition, Figures
+from weft.daemon.node_api import NodeService, serve
+from weft.daemon.observer.service import Observer
+from weft.daemon.pump import LOSS_INTERVAL, Pump
+from weft.daemon.queries import Queries
+from weft.daemon.settings import Settings
+from weft.daemon.state import SnapshotFile
+from weft.daemon.upstream import Upstream
+from weft.policies.snapshot import ClusterPart
+from weft.policies.table import MAX_ENTRIES
+
+log = logging.getLogger("weft.daemon")
+
+#: Seconds between two sweeps of the conntrack map: half of the shortest lifetime would do; a sweep of a full map
+#: (262,144 entries) takes under a second, in turns of some milliseconds.
+SWEEP_INTERVAL = 15.0
+#: Seconds between two attempts to write a snapshot that could not be kept.
+KEEP_INTERVAL = 5.0
+
+
+class Node:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.version = metadata.version("weft")
+        self.started = time.monotonic()
+        self.missing: list[str] = []
+        self.trouble: dict[str, str] = {}  # what works less well than it should, by part
+        self._tasks: list[asyncio.Task[None]] = []
+        self._servers: list[grpc.aio.Server] = []
+        self._dns: dns.Server | None = None
+        self.upstream: Upstream | None = None
+
+    async def start(self) -> None:
+        """Raises OSError, loading.LoadFailed: this node cannot be served."""
+        await self._open_kernel()
+        self._build()
+        await self._learn_facts()
+        self.agent.restore()
+        await self._serve()
+        if self.settings.operator:
+            held, arrived = self.agent.held, self.agent.update_arrived
+            self.upstream = Upstream(self.settings.operator, self.settings.node, self.version, held, arrived)
+            self._spawn(self.upstream.run())
+        self._spawn(self._sweep())
+        self._spawn(self._watch_losses())
+        self._spawn(self._keep_snapshot())
+        # What was made so far stays for good: it need not be looked at by every collection to come.
+        gc.collect()
+        gc.freeze()
+        log.info("node %s: ready, %s", self.settings.node, inspect.memory())
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.pump.stop(asyncio.get_running_loop())
+        if self._dns is not None:
+            await asyncio.to_thread(self._dns.stop)
+        await self.exposition.stop()
+        await self.observer.stop()
+        for server in self._servers:
+            await server.stop(0.2)
+        self.settings.socket.unlink(missing_ok=True)
+        self._ring.close()
+        self.programs.close()
+        self.maps.close()
+
+    # start, step by step
+
+    async def _open_kernel(self) -> None:
+        from weft.bpf import probe
+
+        self.missing = probe.missing()
+        log.info("kernel: %s", f"lacks {', '.join(self.missing)}" if self.missing else "has everything")
+        try:
+            await loading.load(self.settings.pin_dir)
+        except loading.LoadFailed as failed:
+            # A data plane of an earlier daemon goes on as it is; without one there is nothing to go on with.
+            if not (self.settings.pin_dir / layout.CONFIG.pin).exists():
+                raise
+            self.trouble["programs"] = f"not upgraded: {failed}"
+            log.error("the programs could not be upgraded: %s", failed)
+        self.maps = Maps(self.settings.pin_dir)
+        self.programs = Programs(self.settings.pin_dir)
+        if self.settings.cgroup is not None:
+            self.programs.attach_cgroup(cgroups.ensure(self.settings.cgroup))
+        self.kernel = PinnedKernel(self.maps, self.programs)
+        self.kernel.configure(audit=self.settings.audit, trace_interval_ms=self.settings.trace_interval_ms)
+
+    def _build(self) -> None:
+        self.counters = Counters(self.maps)
+        self.agent = Agent(
+            self.settings.node,
+            Reconciler(self.kernel, self.settings.node, self.settings.dns),
+            SnapshotFile(self.settings.snapshot),
+        )
+        self.sweeper = Sweeper(self.maps[layout.CT], created=lambda: self.counters.stat(layout.Stat.CT_CREATED))
+        self.registry = CollectorRegistry()
+        self.observer = Observer(
+            self.settings.node,
+            self.agent.directory,
+            capacity=self.settings.flows,
+            version=self.version,
+            registry=self.registry,
+        )
+        metrics = AgentMetrics(self.registry, self)
+        self.agent.on_delay = metrics.delay.observe
+        self._ring = Ring(self.maps[layout.EVENTS])
+        self.pump = Pump(self._ring, self.observer, lambda: self.counters.stat(layout.Stat.EVENT_LOST))
+        self.queries = Queries(self)
+        self.exposition = Exposition(self.registry, healthy=lambda: not self.agent.problem)
+
+    async def _learn_facts(self) -> None:
+        """Interfaces, routes and addresses; and programs that hang on interfaces from before."""
+        self.watch = netlink.Watch(lambda: self.agent.facts_changed(self._facts()))
+        ready = asyncio.Event()
+        self._spawn(self.watch.run(ready))
+        await ready.wait()
+        self.programs.renew(self.watch.facts.links)
+        self.agent.datapath.writer.have.attached = self.programs.attached()
+        self.agent.datapath.take_facts(self._facts())
+
+    def _facts(self) -> Facts:
+        known = self.watch.facts
+        return Facts(dict(known.routes), dict(known.links), frozenset(address for _, address in known.addresses))
+
+    async def _serve(self) -> None:
+        self.pump.start(asyncio.get_running_loop())
+        self._servers.append(await serve(self.settings.socket, NodeService(self.agent, self.queries)))
+        await self.observer.serve(f"unix:{self.settings.observer_socket}")
+        if self.settings.metrics is not None:
+            await self._or_trouble("metrics", self.exposition.start(*self.settings.metrics))
+        if self.settings.dns:
+            self._dns = dns.Server(self._names, self.settings.dns)
+            await self._or_trouble("dns", asyncio.to_thread(self._dns.start))
+
+    async def _or_trouble(self, part: str, starting: Coroutine[Any, Any, Any]) -> None:
+        """The data plane does not wait for a port that somebody else has."""
+        try:
+            await starting
+        except OSError as error:
+            self.trouble[part] = str(error)
+            log.error("%s: %s", part, error)
+
+    # all the time
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL)
+            living = {row.ep_id for row in self.agent.datapath.writer.have.endpoints.values()}
+            try:
+                for _ in self.sweeper.sweep(living):
+                    await asyncio.sleep(0)
+                self.counters.retire(living)
+                self.trouble.pop("conntrack", None)
+            except OSError as error:
+                self.trouble["conntrack"] = str(error)
+
+    async def _watch_losses(self) -> None:
+        while True:
+            await asyncio.sleep(LOSS_INTERVAL)
+            self.pump.check_losses()
+
+    async def _keep_snapshot(self) -> None:
+        while True:
+            await asyncio.sleep(KEEP_INTERVAL)
+            if self.agent.snapshot is not None and self.agent.file.behind():
+                self.agent.file.replace(self.agent.serialized())
+
+    # what is asked
+
+    def problems(self) -> list[str]:
+        """What keeps this node from being as it should; empty: nothing."""
+        agent = self.agent
+        told = [f"{part}: {what}" for part, what in self.trouble.items()]
+        told += [f"{resource}: {why}" for resource, why in sorted(agent.refusals().items())]
+        if agent.snapshot is None:
+            told.append("no snapshot yet: what the kernel held before is in force")
+        if self.upstream is not None and not self.upstream.link.connected:
+            told.append(f"operator {self.settings.operator}: {self.upstream.link.problem}")
+        told += [f"snapshot file: {what}" for what in (agent.file.health.problem, agent.file.health.found) if what]
+        return told
+
+    def fill_levels(self) -> dict[str, tuple[int, int]]:
+        """Entries and room, by map. Policy tables: the fullest one."""
+        have, tables = self.agent.datapath.writer.have, self.agent.datapath.tables
+        levels = {SPECS[name].name: (len(getattr(have, name)), SPECS[name].max_entries) for name in SPECS}
+        levels["policies"] = (len(have.tables), layout.POLICIES.max_entries)
+        levels["policy_table"] = (tables.largest() if tables else 0, MAX_ENTRIES)
+        levels["ct"] = (self.sweeper.totals.entries, layout.CT.max_entries)
+        levels["counters"] = (len(self.counters.traffic()), layout.COUNTERS.max_entries)
+        return levels
+
+    def figures(self) -> Figures:
+        agent, link = self.agent, self.upstream.link if self.upstream else None
+        cluster = agent.snapshot.cluster if agent.snapshot else ClusterPart()
+        own = agent.snapshot.own.endpoints if agent.snapshot else {}
+        totals, health = self.sweeper.totals, agent.file.health
+        return Figures(
+            traffic=self.counters.traffic(),
+            stats=self.counters.stats(),
+            endpoint_states=Counter(self.queries.state(key) for key in own),
+            enforcement=Counter(self.queries.enforcement(key) for key in own),
+            pressure={name: entries / room for name, (entries, room) in self.fill_levels().items()},
+            gauges={
+                "policy": len(cluster.policies),
+                "policy_max_revision": agent.in_force,
+                "policy_map_revision": self.kernel.revision(),
+                "identity": len(cluster.identities),
+                "services": len(cluster.services),
+                "conntrack_entries": totals.entries,
+                "refused_resources": len(agent.refusals()),
+                "upstream_connected": int(link is not None and link.connected),
+                "process_anonymous_bytes": inspect.memory()["anonymous"],
+            },
+            counts={
+                "conntrack_expired": totals.expired,
+                "conntrack_evicted": totals.evicted,
+                "snapshot_writes": health.written,
+                "snapshot_write_failures": health.failed,
+                "map_write_failures": agent.datapath.writer.failed,
+                "upstream_reconnects": link.reconnects if link else 0,
+                "netlink_resyncs": self.watch.resyncs,
+                "flow_records": self.pump.records,
+            },
+        )
+
+    def _names(self) -> dns.Directory:
+        """Asked from the DNS server's thread: made anew for each snapshot, then shared."""
+        cluster = self.agent.snapshot.cluster if self.agent.snapshot else ClusterPart()
+        if self._directory is None or self._directory.cluster is not cluster:
+            self._directory = dns.Directory(cluster)
+        return self._directory
+
+    _directory: dns.Directory | None = None
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """None of our tasks ends by itself: one that did is shown, and the rest goes on."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.trouble[task.get_coro().__qualname__] = f"{type(error).__name__}: {error}"  # type: ignore[union-attr]
+            log.error("a task of the daemon ended", exc_info=error)

@@ -1,0 +1,36 @@
+"""What a daemon is told at its start, and where its things are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`run_dir` holds our sockets. `operator` is a gRPC target; "": none, the snapshot on disk is all there is.
+    `cgroup` None: sockets are neither balanced nor watched. `dns` empty: no names are served."""
+
+    node: str
+    run_dir: Path
+    pin_dir: Path
+    state_dir: Path
+    operator: str = ""
+    cgroup: Path | None = None
+    metrics: tuple[str, int] | None = None
+    dns: tuple[str, ...] = ()
+    audit: bool = False
+    trace_interval_ms: int = 5000
+    flows: int = 4095
+
+    @property
+    def socket(self) -> Path:
+        return self.run_dir / "daemon.sock"
+
+    @property
+    def observer_socket(self) -> Path:
+        return self.run_dir / "observer.sock"
+
+    @property
+    def snapshot(self) -> Path:
+        return self.state_dir / "snapshot.bin"
