@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from weft.policies.dialects.re2 import compile_pattern
-from weft.policies.model import Direction, HeaderMatch, HttpRule, Origin
+from weft.policies.l4 import default_deny
+from weft.policies.model import HeaderMatch, HttpRule, Origin
 from weft.policies.snapshot import ResolvedRule, ResolvedSpec
 
 Secrets = Mapping[tuple[str, str], str]
@@ -50,16 +51,12 @@ class HttpAnswer:
 
 
 def limits(deciding: Iterable[tuple[ResolvedSpec, ResolvedRule]], *, bypass: bool = False) -> HttpLimits:
-    """The limits of a redirected flow, from the rules that decided it and the specs they stand in."""
+    """The limits of a redirected flow, from the rules that decided it and the specs they stand in. L7 rules of a
+    spec that turns default deny off only make requests visible (E7)."""
     pairs = list(deciding)
-    lifting = [rule.origin for spec, rule in pairs if rule.l7 is None or not _enforces(spec, rule)]
+    lifting = [rule.origin for spec, rule in pairs if rule.l7 is None or not default_deny(spec, rule.direction)]
     rules = tuple((rule.origin, http) for _, rule in pairs if rule.l7 for http in rule.l7.http)
     return HttpLimits(rules, bool(lifting) or bypass, tuple(dict.fromkeys(lifting)))
-
-
-def _enforces(spec: ResolvedSpec, rule: ResolvedRule) -> bool:
-    """E7: where a spec turns default deny off, its L7 rules only make requests visible."""
-    return spec.default_deny_ingress if rule.direction is Direction.INGRESS else spec.default_deny_egress
 
 
 def judge(given: HttpLimits, request: Request, secrets: Secrets | None = None) -> HttpAnswer:

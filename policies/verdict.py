@@ -1,0 +1,137 @@
+"""What policy says of one flow, and why: the judgement behind `weft policy verdict`.
+
+In: a World, two ends, a protocol and port, perhaps an HTTP request. Out: an Answer. A flow from a workload passes
+that workload's egress, a flow to a workload passes its ingress; whoever is no workload judges nothing. The verdict
+comes from the compiled tables that the kernel looks up; which rules it rests on is read with the oracle.
+
+It says what policy says, whatever a node can carry: `redirected` is true where the flow goes to the proxy, whether
+or not one runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from weft.policies import l7, wording
+from weft.policies.l4 import Packet
+from weft.policies.model import Direction, Protocol
+from weft.policies.sides import Http, Side, judge_http, judge_side, overall_reason
+from weft.policies.snapshot import BackendItem, ServiceItem, ServicePortItem
+from weft.policies.world import Kind, Party, World
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`to`: whom the port was judged on, for a Service one of its backends. `backends`: of a Service, all answers;
+    the rest is then that of the first backend that is denied, or of the first."""
+
+    source: str
+    to: str
+    protocol: int
+    port: int
+    allowed: bool
+    reason: str
+    redirected: bool = False
+    egress: Side | None = None
+    ingress: Side | None = None
+    http: Http | None = None
+    service: str = ""
+    backends: tuple[Answer, ...] = ()
+
+
+class Judge:
+    """Judges flows in one World; remembers sides, since a batch asks the same again and again."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._sides: dict[tuple[str, Direction, int, object, str, int, int], Side] = {}
+
+    def judge(
+        self, source: str, to: str, protocol: Protocol, port: int, request: l7.Request | None = None
+    ) -> Answer:
+        """Names and addresses as in `World.find`. Raises Unknown."""
+        start = self.world.find_source(source)
+        end = self.world.find(to)
+        if isinstance(end, ServiceItem):
+            return self.judge_service(start, end, protocol, port, request)
+        return self.judge_flow(start, end, protocol, port, request)
+
+    def judge_flow(
+        self, start: Party, end: Party, protocol: Protocol, port: int, request: l7.Request | None = None
+    ) -> Answer:
+        if start.endpoint is not None and start.endpoint is end.endpoint:
+            why = "a workload reaches itself without leaving its network namespace"
+            return Answer(start.label, end.label, protocol, port, True, why)
+        egress = self.side(Direction.EGRESS, start, end, protocol, port)
+        ingress = self.side(Direction.INGRESS, end, start, protocol, port)
+        redirected = (egress.redirected or ingress.redirected) and egress.allowed and ingress.allowed
+        http = None if request is None else judge_http((egress, ingress), request)
+        allowed = egress.allowed and ingress.allowed and (http is None or http.allowed)
+        reason = overall_reason(egress, ingress, http)
+        return Answer(start.label, end.label, protocol, port, allowed, reason, redirected, egress, ingress, http)
+
+    def judge_service(
+        self, start: Party, service: ServiceItem, protocol: Protocol, port: int, request: l7.Request | None = None
+    ) -> Answer:
+        """Policy is judged on each ready backend and its target port; all must be allowed."""
+        label = f"Service {service.key}"
+        found, why = backends(service, protocol, port)
+        if not found:
+            return Answer(start.label, label, protocol, port, False, why, service=service.key)
+        answers = tuple(
+            self.judge_flow(start, self._backend(backend), protocol, backend.port, request) for backend in found
+        )
+        denied = [answer for answer in answers if not answer.allowed]
+        shown = (denied or answers)[0]
+        count = f"{len(answers)} backends" if len(answers) > 1 else "its one backend"
+        reason = f"{shown.to}: {shown.reason}" if denied else f"{count}: {shown.reason}"
+        redirected = any(answer.redirected for answer in answers)
+        return Answer(
+            start.label,
+            label,
+            protocol,
+            port,
+            not denied,
+            reason,
+            redirected,
+            shown.egress,
+            shown.ingress,
+            shown.http,
+            service.key,
+            answers,
+        )
+
+    def _backend(self, backend: BackendItem) -> Party:
+        party = self.world.pod(backend.pod, backend.ip) if backend.ip in self.world.part.addresses else None
+        found = party or self.world.at(backend.ip)
+        return found if isinstance(found, Party) else Party(backend.ip, Kind.OUTSIDE, (backend.ip,))
+
+    def side(self, direction: Direction, subject: Party, peer: Party, protocol: Protocol, port: int) -> Side:
+        if subject.endpoint is None:
+            return Side(direction, False, True, f"{subject.label} is no workload: nothing is judged there")
+        number, view = self.world.seen(peer, subject)
+        key = subject.endpoint.key, direction, number, view.address, peer.label, int(protocol), port
+        if key not in self._sides:
+            packet = Packet(
+                direction, subject.endpoint.identity, view, protocol, port, subject.endpoint.named_ports
+            )
+            self._sides[key] = judge_side(self.world, subject.endpoint, peer.label, number, packet)
+        return self._sides[key]
+
+
+def backends(service: ServiceItem, protocol: Protocol, port: int) -> tuple[list[BackendItem], str]:
+    """Where a connection to the service's port may go; none: the reason. A headless service has no port of its
+    own: its name gives the backends' addresses, and the port is theirs as asked."""
+    if service.headless:
+        ips = {b.ip: b for item in service.ports for b in item.backends}
+        found = [BackendItem(ip, port, b.node, b.pod) for ip, b in ips.items()]
+        return found, f"Service {service.key} has no ready backend"
+    item = _service_port(service, protocol, port)
+    if item is None:
+        has = ", ".join(wording.l4(p.protocol, p.port) for p in service.ports) or "none"
+        return [], f"Service {service.key} has no port {wording.l4(protocol, port)} (it has {has})"
+    return list(item.backends), f"Service {service.key} has no ready backend for {wording.l4(protocol, port)}"
+
+
+def _service_port(service: ServiceItem, protocol: Protocol, port: int) -> ServicePortItem | None:
+    return next((p for p in service.ports if (p.protocol, p.port) == (protocol, port)), None)
