@@ -9,13 +9,12 @@ from pathlib import Path
 from socket import ntohs
 from typing import Any
 
-from weft.bpf import layout
+from weft.bpf import layout, policytables
 from weft.bpf import sys as bpf
-from weft.daemon.datapath import images
 from weft.daemon.datapath.rows import text
 from weft.daemon.observer import names
 from weft.policies.model import Direction, Protocol
-from weft.policies.table import MatchType, Verdict
+from weft.policies.table import Key, Value, Verdict
 
 #: Entries of one answer: some 3 MB of JSON.
 CONNTRACK_LIMIT = 10_000
@@ -36,44 +35,26 @@ def protocol(number: int) -> str:
 
 def table(rows: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
     """Sorted as a person reads it: by direction, identity, protocol, port."""
-    return [
-        _entry(*images.KEY.unpack(key), *images.VALUE.unpack(value))
-        for key, value in sorted(rows.items(), key=_order)
-    ]
+    entries = dict(policytables.decode(key, value) for key, value in rows.items())
+    return [_entry(key, entries[key]) for key in sorted(entries, key=_order)]
 
 
-def _order(pair: tuple[bytes, bytes]) -> tuple[int, ...]:
-    _, identity, direction, proto, port = images.KEY.unpack(pair[0])
-    return direction, identity, proto, ntohs(port)
+def _order(key: Key) -> tuple[int, ...]:
+    return key.direction, key.identity, key.protocol, key.port, key.port_bits
 
 
-def _entry(
-    prefix: int,
-    identity: int,
-    direction: int,
-    proto: int,
-    port: int,
-    verdict: int,
-    match: int,
-    flags: int,
-    _pad: int,
-    cookie: int,
-) -> dict[str, Any]:
-    bits = max(0, prefix - 48)
-    first = ntohs(port)
+def _entry(key: Key, value: Value) -> dict[str, Any]:
     return {
-        "direction": Direction(direction).name.lower(),
-        "direction_number": direction,
-        "identity": identity,
-        "protocol": protocol(proto),
-        "port": first if bits else 0,
-        "end_port": first | (0xFFFF >> bits) if bits else 0,
-        "prefix": prefix,
-        "verdict": Verdict(verdict).name.lower(),
-        "verdict_number": verdict,
-        "match": names.match(MatchType(match)),
-        "bypass": bool(flags & layout.PolicyFlag.BYPASS),
-        "cookie": cookie,
+        "direction": key.direction.name.lower(),
+        "identity": key.identity,
+        "protocol": protocol(key.protocol),
+        "port": key.port if key.port_bits else 0,
+        "end_port": key.port | (0xFFFF >> key.port_bits) if key.port_bits else 0,
+        "prefix": key.prefix_len,
+        "verdict": value.verdict.name.lower(),
+        "match": names.match(value.match),
+        "bypass": value.bypass,
+        "cookie": value.cookie,
     }
 
 

@@ -17,7 +17,7 @@ from weft.daemon.observer.names import drop_reason
 from weft.policies import identity
 from weft.policies.model import Direction, Protocol
 from weft.policies.snapshot import ClusterPart, EndpointItem, PolicyItem
-from weft.policies.table import WARN_ENTRIES
+from weft.policies.table import WARN_ENTRIES, Verdict
 
 if TYPE_CHECKING:
     from weft.daemon.node import Node
@@ -166,7 +166,7 @@ class Queries:
         if row is None:
             raise NotFound("say which endpoint: policy-table NS/NAME")
         counted = {
-            (key.cookie, key.direction, key.verdict): value
+            (key.cookie, Direction(key.direction).name.lower(), Verdict(key.verdict).name.lower()): value
             for key, value in self._node.counters.rules().items()
             if key.ep_id == row["id"]
         }
@@ -292,10 +292,10 @@ class Queries:
             ],
         }
 
-    def _entry(self, entry: dict[str, Any], counted: Mapping[tuple[int, int, int], Counted]) -> dict[str, Any]:
+    def _entry(self, entry: dict[str, Any], counted: Mapping[tuple[int, str, str], Counted]) -> dict[str, Any]:
         """`packets`, `bytes`: of all entries that the same rules stand behind, in this direction and verdict."""
         datapath = self._node.agent.datapath
-        value = counted.get((entry["cookie"], entry.pop("direction_number"), entry.pop("verdict_number")))
+        value = counted.get((entry["cookie"], entry["direction"], entry["verdict"]))
         rules = [{"policy": str(o.ref), "path": o.path} for o in datapath.cookies.origins(entry["cookie"])]
         return {
             **entry,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from weft.bpf import layout, tables
+from weft.bpf import layout, policytables, tables
 from weft.bpf import sys as bpf
 from weft.daemon.datapath import codec, images
 from weft.daemon.datapath.images import Rows
@@ -104,7 +104,7 @@ class PinnedKernel:
             return {}
         fd = bpf.map_by_id(codec.number_of(value))
         try:
-            return read_rows(fd, images.KEY.size, images.VALUE.size)
+            return read_rows(fd, policytables.KEY.size, policytables.VALUE.size)
         finally:
             os.close(fd)
 

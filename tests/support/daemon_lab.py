@@ -10,11 +10,9 @@ Everything is named after the lab, and `close` leaves nothing behind.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -48,6 +46,14 @@ from weft.policies.wire.pb import control_pb2 as pb
 from weft.policies.wire.pb import control_pb2_grpc, node_pb2, node_pb2_grpc
 
 NODE_IP4, NODE_IP6 = "172.30.0.1", "fd00:172:30::1"
+SYSCTLS = (
+    "ipv4.ip_forward=1",
+    "ipv6.conf.all.forwarding=1",
+    "ipv4.conf.default.proxy_arp=1",
+    "ipv6.conf.default.accept_dad=0",
+    "ipv4.conf.default.rp_filter=0",
+    "ipv4.conf.all.rp_filter=0",
+)
 CGROUPS = Path("/sys/fs/cgroup/unified")
 
 
@@ -172,8 +178,7 @@ class Lab:
         self.in_node("ip", "link", "set", "lo", "up")
         self.in_node("ip", "addr", "add", f"{NODE_IP4}/32", "dev", "lo")
         self.in_node("ip", "addr", "add", f"{NODE_IP6}/128", "dev", "lo")
-        for key in ("ipv4.ip_forward=1", "ipv6.conf.all.forwarding=1", "ipv4.conf.default.proxy_arp=1",
-                    "ipv6.conf.default.accept_dad=0", "ipv4.conf.default.rp_filter=0", "ipv4.conf.all.rp_filter=0"):  # fmt: skip
+        for key in SYSCTLS:
             self.in_node("sysctl", "-qw", f"net.{key}")
 
     def in_node(self, *words: str) -> str:
@@ -353,5 +358,3 @@ except ConnectionRefusedError:
 except OSError as error:
     print(error.strerror)
 """
-
-__all__ = ["Lab", "Operator", "allow", "os", "run", "socket", "wait_for"]
