@@ -13,6 +13,7 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any, Final
 
 MAX_LENGTH: Final = 1000
+_MAX_WAYS: Final = 1000
 _NAME: Final = r"(?:[-0-9_a-z]+(?:\.[-0-9_a-z]+)*)"
 _REPEATS: Final = (_ops.MAX_REPEAT, _ops.MIN_REPEAT)
 _NOT_RE2: Final = (
@@ -56,26 +57,26 @@ def regex(pattern: str) -> re.Pattern[str]:
         raise ValueError(f"regular expression of {len(pattern)} characters, at most {MAX_LENGTH}")
     try:
         compiled = re.compile(pattern)
-        _refuse_slow(_parser.parse(pattern), repeated=False)
+        _ways(_parser.parse(pattern))
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{pattern}: {error}") from None
     return compiled
 
 
-def _refuse_slow(parsed: Iterable[tuple[Any, Any]], *, repeated: bool) -> None:
+def _ways(parsed: Iterable[tuple[Any, Any]]) -> float:
+    """In how many ways a text can be tried: what a repeat around it is raised to. re.error: too many."""
+    ways = 1.0
     for op, argument in parsed:
         if op in _NOT_RE2:
             raise re.error("look-around, back references and possessive repeats are not supported")
         if op in _REPEATS:
             least, most, inner = argument
-            loops = most is _ops.MAXREPEAT or most > 1
-            if repeated and loops and least != most:
-                raise re.error("a repeat inside a repeat is not supported")
-            _refuse_slow(inner, repeated=repeated or loops)
+            inside = _ways(inner)
+            if inside > 1 and most > 1 and inside ** min(most, 100) > _MAX_WAYS:
+                raise re.error("a repeat or an alternative inside a repeat is not supported")
+            ways *= float("inf") if most is _ops.MAXREPEAT else most - least + 1
         elif op is _ops.SUBPATTERN:
-            _refuse_slow(argument[-1], repeated=repeated)
+            ways *= _ways(argument[-1])
         elif op is _ops.BRANCH:
-            if repeated:
-                raise re.error("an alternative inside a repeat is not supported")
-            for branch in argument[1]:
-                _refuse_slow(branch, repeated=repeated)
+            ways *= sum(_ways(branch) for branch in argument[1])
+    return ways
