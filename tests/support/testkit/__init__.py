@@ -1,0 +1,1 @@
+"""What tests of several rings share: builders and harnesses, no assertions."""
