@@ -1,0 +1,248 @@
+"""`weft local`: a cluster on this machine, from plain Kubernetes manifests, with no Kubernetes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from weft.daemon.cli import client
+from weft.daemon.cli.failure import Failure
+
+OK, NOT_OK = 0, 1
+
+
+def register(commands: Any) -> None:
+    parser = commands.add_parser("local", help="a cluster on this machine", description=__doc__)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _register_up(actions)
+    _register_files(actions)
+    _register_pods(actions)
+    _register_get(actions)
+    for name, run, text in (
+        ("status", status, "whether the cluster and all in it run"),
+        ("down", down, "remove the cluster: processes, namespaces, programs, pins, files"),
+    ):
+        each = actions.add_parser(name, help=text, description=text)
+        _run_dir(each)
+        each.set_defaults(run=run)
+
+
+def _run_dir(parser: argparse.ArgumentParser) -> None:
+    client.add_options(parser, node=False, output=False)
+
+
+def _namespace(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("-n", "--namespace", default="default", help=f"{text} (%(default)s)")
+
+
+def _files(parser: argparse.ArgumentParser, text: str, *, required: bool) -> None:
+    parser.add_argument("-f", "--file", action="append", default=[], required=required, metavar="PATH", help=text)
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="(%(default)g)")
+
+
+def _register_up(actions: Any) -> None:
+    parser = actions.add_parser(
+        "up",
+        help="start a cluster",
+        description="Starts a cluster and returns when all pods are ready and policy is in force.",
+    )
+    _run_dir(parser)
+    _files(parser, "a manifest, applied once; or a folder of them, which is followed", required=False)
+    _namespace(parser, "of objects that name none")
+    parser.add_argument("--nodes", type=int, default=2, metavar="N", help="(%(default)s)")
+    parser.add_argument(
+        "--image", action="append", default=[], metavar="IMAGE=CMD", help="what runs for an image; repeatable"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress lines")
+    parser.set_defaults(run=up)
+
+
+def _register_files(actions: Any) -> None:
+    for name, run in (("apply", apply), ("delete", delete)):
+        parser = actions.add_parser(name, help=f"{name} manifests", description=f"{name.capitalize()} manifests.")
+        _run_dir(parser)
+        _files(parser, "a manifest, a folder of them, or - for the standard input; repeatable", required=True)
+        _namespace(parser, "of objects that name none")
+        parser.add_argument("--no-wait", action="store_true", help="do not wait until it is in force")
+        parser.set_defaults(run=run)
+
+
+def _register_pods(actions: Any) -> None:
+    parser = actions.add_parser("exec", help="run a command in a pod", description="Runs a command in a pod.")
+    _run_dir(parser)
+    _namespace(parser, "of the pod")
+    parser.add_argument("pod", metavar="POD", help="a pod, or a workload: then its first")
+    parser.add_argument("-c", "--container", default="", help="(the first)")
+    parser.add_argument("-i", "--stdin", action="store_true", help="pass the standard input on")
+    parser.add_argument("-t", "--tty", action="store_true", help="a terminal is passed on as it is")
+    parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD...")
+    parser.set_defaults(run=execute)
+    parser = actions.add_parser("logs", help="what a pod wrote", description="Prints what a pod wrote.")
+    _run_dir(parser)
+    _namespace(parser, "of the pod")
+    parser.add_argument("pod", metavar="POD", help="a pod, or a workload: then its first")
+    parser.add_argument("-c", "--container", default="", help="(the first)")
+    parser.add_argument("-f", "--follow", action="store_true")
+    parser.add_argument("-p", "--previous", action="store_true", help="of the run before the last restart")
+    parser.set_defaults(run=logs)
+
+
+def _register_get(actions: Any) -> None:
+    parser = actions.add_parser("get", help="pods, services or nodes", description="Lists what is in the cluster.")
+    parser.add_argument("what", choices=("pods", "services", "nodes", "pod", "svc", "po", "service", "node"))
+    client.add_options(parser, node=False, output=False)
+    parser.add_argument("-n", "--namespace", default="", help="only this one (default: all)")
+    parser.add_argument("-o", "--output", choices=("table", "wide", "json", "yaml"), default="table")
+    parser.set_defaults(run=get)
+
+
+def _cluster(options: argparse.Namespace) -> Any:
+    from weft.daemon.local.names import Cluster
+
+    return Cluster(Path(os.path.abspath(options.run_dir)))
+
+
+def _running(options: argparse.Namespace) -> Any:
+    from weft.daemon.local import state
+
+    cluster = _cluster(options)
+    if not state.alive(cluster):
+        raise Failure(f"no cluster runs under {cluster.run_dir}: start one with `weft local up`")
+    return cluster
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def images(words: list[str]) -> dict[str, str]:
+    found = {}
+    for word in words:
+        image, equals, command = word.partition("=")
+        if not image or not equals or not command.strip():
+            raise Failure(f"--image {word}: expected IMAGE=CMD", 2)
+        found[image] = command
+    return found
+
+
+def up(options: argparse.Namespace) -> int:
+    from weft.daemon.local import declare
+    from weft.daemon.local.state import Config
+    from weft.daemon.local.up import up as bring_up
+
+    found = declare.given(options.file, follow=True)
+    config = Config(options.nodes, options.namespace, images(options.image), found.folders, os.getcwd())
+    bring_up(_cluster(options), config, found, options.timeout, (lambda _: None) if options.quiet else say)
+    return OK
+
+
+def apply(options: argparse.Namespace) -> int:
+    from weft.daemon.local import declare
+    from weft.daemon.local.up import Waiting
+
+    cluster = _running(options)
+    found = declare.given(options.file, follow=False)
+    reply = declare.apply(cluster, found.documents, options.namespace)
+    for outcome in reply.outcomes:
+        say(declare.outcome_line(outcome))
+    if not options.no_wait:
+        waiting = Waiting(cluster, options.timeout, say)
+        waiting.for_workloads([f"{o.ref.kind} {o.ref.namespace}/{o.ref.name}" for o in reply.outcomes])
+        waiting.for_revision()
+    return OK
+
+
+def delete(options: argparse.Namespace) -> int:
+    from weft.daemon.local import declare
+    from weft.daemon.local.up import Waiting
+
+    cluster = _running(options)
+    found = declare.given(options.file, follow=False)
+    reply = declare.delete(cluster, found.documents, options.namespace)
+    for outcome in reply.outcomes:
+        say(declare.outcome_line(outcome))
+    if not options.no_wait:
+        Waiting(cluster, options.timeout, say).for_revision(reply.revision)
+    return OK
+
+
+def execute(options: argparse.Namespace) -> int:
+    from weft.daemon.local.enter import execute as become
+
+    command = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
+    if not command:
+        raise Failure("which command? weft local exec POD -- CMD...", 2)
+    sys.stdout.flush()
+    become(
+        _running(options), options.namespace, options.pod, options.container, command, options.stdin or options.tty
+    )
+    raise AssertionError("the command took this process over")
+
+
+def logs(options: argparse.Namespace) -> int:
+    from weft.daemon.local import logs as files
+    from weft.daemon.local import state
+    from weft.daemon.local.enter import container_of, find_pod
+
+    cluster = _cluster(options)
+    pod = find_pod(state.read_state(cluster), options.namespace, options.pod)
+    container = container_of(pod, options.container)
+    key = f"{pod.namespace}/{pod.name}"
+    path = cluster.pod_dir(pod.namespace, pod.name) / f"{container}{'.previous' if options.previous else ''}.log"
+    if not path.exists():
+        raise Failure(
+            f"container {container} of {key} has written nothing{' before' if options.previous else ' yet'}"
+        )
+
+    def lives() -> bool:
+        return state.alive(cluster) and key in state.read_state(cluster).pods
+
+    for data in files.follow(path, lives) if options.follow else files.read(path):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    return OK
+
+
+def get(options: argparse.Namespace) -> int:
+    from weft.daemon.cli.table import columns, show
+    from weft.daemon.local import listing
+
+    cluster = _running(options)
+    what = {"pod": "pods", "po": "pods", "svc": "services", "service": "services", "node": "nodes"}
+    found = listing.LISTS[what.get(options.what, options.what)](cluster, options.namespace, time.time())
+    if options.output in ("json", "yaml"):
+        show(found.value, options.output, (), ())
+    else:
+        wide = options.output == "wide"
+        print(columns(found.header(wide), found.rows(wide)))
+    return OK
+
+
+def status(options: argparse.Namespace) -> int:
+    from weft.daemon.local import listing, state
+
+    cluster = _cluster(options)
+    if not state.alive(cluster):
+        print(f"Cluster {cluster.name}: does not run ({cluster.run_dir})")
+        return NOT_OK
+    lines, healthy = listing.status(cluster.name, state.read_state(cluster))
+    print("\n".join(lines))
+    return OK if healthy else NOT_OK
+
+
+def down(options: argparse.Namespace) -> int:
+    from weft.daemon.local import teardown
+
+    if os.geteuid() != 0:
+        raise Failure("removing a local cluster needs root")
+    cluster = _cluster(options)
+    try:
+        removed = teardown.remove(cluster)
+    except (OSError, LookupError, TimeoutError) as error:
+        raise Failure(f"not all is gone: {error}; call it again") from None
+    say(f"cluster {cluster.name}: " + (f"removed {', '.join(removed)}" if removed else "nothing was there"))
+    return OK

@@ -1,0 +1,318 @@
+"""The node's name server: names of Services and pods, from the snapshot, and nothing else.
+
+In: a DNS message, and the cluster part of the snapshot. Out: a DNS message, or None where an answer would help
+nobody but an attacker (a response sent to us, a header that is cut off). No forwarding: a name outside
+`cluster.local` is REFUSED. The rules, in order:
+
+    not a query, shorter than a header      no answer
+    does not parse, not one question        FORMERR
+    another opcode                          NOTIMP
+    outside the zone                        REFUSED
+    in the zone, unknown                    NXDOMAIN
+    known, no record of this type           NOERROR, empty, with the SOA
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from dnslib import AAAA, CLASS, EDNS0, OPCODE, PTR, QTYPE, RCODE, RR, SOA, SRV, A, DNSHeader, DNSLabel, DNSRecord
+
+from weft.policies.snapshot import BackendItem, ClusterPart, ServiceItem, ServicePortItem
+
+ADDRESSES = ("10.96.0.10", "fd00:10:96::a")
+PORT = 53
+ZONE = ("cluster", "local")
+TTL = 5  # seconds; as short as Kubernetes' own, for what stands behind a headless name moves
+HEADER = struct.Struct("!HHHHHH")
+UDP_PLAIN, UDP_MOST = 512, 1232  # bytes: without EDNS; and what passes every path unfragmented
+TCP_CLIENTS, TCP_IDLE = 64, 5.0  # open connections at most, and the seconds one may be silent
+REVERSE_4, REVERSE_6 = ("in-addr", "arpa"), ("ip6", "arpa")
+IPAddress = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The names in one snapshot. Made anew for each: what is derived, is derived when first asked."""
+
+    cluster: ClusterPart = field(default_factory=ClusterPart)
+
+    def find(self, name: tuple[str, ...]) -> Found | None:
+        """`name` without the zone, lower case, most specific label first: ("orders", "default", "svc")."""
+        match name:
+            case () | ("svc",) | ("pod",):
+                return Found()
+            case (namespace, "svc" | "pod"):
+                return Found() if namespace in self.namespaces else None
+            case (dashed, namespace, "pod"):
+                return self._pod(dashed, namespace)
+            case (*below, service, namespace, "svc"):
+                item = self.cluster.services.get(f"{namespace}/{service}")
+                return None if item is None else below_service(item, tuple(below))
+        return None
+
+    def name_of(self, address: IPAddress) -> str | None:
+        return self.reverse.get(str(address))
+
+    def _pod(self, dashed: str, namespace: str) -> Found | None:
+        address = undash(dashed)
+        item = None if address is None else self.cluster.addresses.get(str(address))
+        if item is None or address is None or not item.pod.startswith(f"{namespace}/"):
+            return None
+        return Found(addresses=(address,))
+
+    @cached_property
+    def namespaces(self) -> frozenset[str]:
+        pods = (item.pod for item in self.cluster.addresses.values() if item.pod)
+        return frozenset(key.partition("/")[0] for key in (*self.cluster.services, *pods))
+
+    @cached_property
+    def reverse(self) -> dict[str, str]:
+        names: dict[str, str] = {}
+        for item in self.cluster.services.values():
+            host = f"{item.name}.{item.namespace}.svc.{'.'.join(ZONE)}"
+            if item.headless:
+                for backend in backends(item):
+                    names.setdefault(str(ip_address(backend.ip)), f"{host_of(backend)}.{host}")
+            names.update((str(ip_address(ip)), host) for ip in item.cluster_ips)
+        return names
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What stands at a name. All empty: the name exists, and has nothing of its own."""
+
+    addresses: tuple[IPAddress, ...] = ()
+    ports: tuple[tuple[ServicePortItem, str], ...] = ()  # and the host below the service: "" the service itself
+
+
+def backends(item: ServiceItem) -> tuple[BackendItem, ...]:
+    """Each ready backend once, whatever ports it has."""
+    return tuple({backend.ip: backend for port in item.ports for backend in port.backends}.values())
+
+
+def host_of(backend: BackendItem) -> str:
+    """The label of a headless service's backend: its pod's name, or its address with dashes."""
+    name = backend.pod.partition("/")[2]
+    return name if name and "." not in name else dash(ip_address(backend.ip))
+
+
+def dash(address: IPAddress) -> str:
+    return str(address).replace(".", "-").replace(":", "-")
+
+
+def undash(label: str) -> IPAddress | None:
+    for separator in (".", ":"):
+        with contextlib.suppress(ValueError):
+            return ip_address(label.replace("-", separator))
+    return None
+
+
+def below_service(item: ServiceItem, below: tuple[str, ...]) -> Found | None:
+    match below:
+        case ():
+            return Found(
+                addresses_of(item), tuple((port, host) for port in item.ports for host in hosts(item, port))
+            )
+        case (proto,) if proto in ("_tcp", "_udp", "_sctp"):
+            return Found() if ports_of(item, proto) else None
+        case (name, proto) if name.startswith("_") and proto.startswith("_"):
+            ports = [port for port in ports_of(item, proto) if port.name.lower() == name[1:]]
+            return Found(ports=tuple((p, host) for p in ports for host in hosts(item, p))) if ports else None
+        case (host,) if item.headless:
+            named = tuple(ip_address(b.ip) for b in backends(item) if host in (host_of(b), dash(ip_address(b.ip))))
+            return Found(named) if named else None
+    return None
+
+
+def addresses_of(item: ServiceItem) -> tuple[IPAddress, ...]:
+    source: Sequence[str] = [b.ip for b in backends(item)] if item.headless else item.cluster_ips
+    return tuple(ip_address(text) for text in source)
+
+
+def ports_of(item: ServiceItem, proto: str) -> list[ServicePortItem]:
+    return [port for port in item.ports if f"_{port.protocol.name.lower()}" == proto]
+
+
+def hosts(item: ServiceItem, port: ServicePortItem) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(host_of(b) for b in port.backends)) if item.headless else ("",)
+
+
+def respond(message: bytes, directory: Directory, limit: int = UDP_PLAIN) -> bytes | None:
+    """The answer to one message. `limit`: of a datagram without EDNS; 65535 on a stream. Never raises."""
+    if len(message) < HEADER.size or message[2] & 0x80:
+        return None
+    try:
+        query = DNSRecord.parse(message)
+        return _respond(query, directory, limit)
+    except Exception:  # dnslib raises DNSError, and others from inside, for bytes that are no message
+        return _bare(message, RCODE.FORMERR)
+
+
+def _bare(message: bytes, code: int) -> bytes:
+    """A header alone: for a message whose question cannot be repeated."""
+    number, flags, *_ = HEADER.unpack_from(message)
+    return HEADER.pack(number, 0x8000 | (flags & 0x7900) | code, 0, 0, 0, 0)
+
+
+def _respond(query: DNSRecord, directory: Directory, limit: int) -> bytes:
+    if query.header.opcode != OPCODE.QUERY:
+        return _bare(query.pack(), RCODE.NOTIMP)
+    if len(query.questions) != 1:
+        return _bare(query.pack(), RCODE.FORMERR)
+    reply = query.reply(ra=0, aa=1)
+    reply.rr, reply.auth, reply.ar = [], [], []
+    reply.header.rcode = _fill(reply, query.q, directory)
+    if sizes := [record.edns_len for record in query.ar if record.rtype == QTYPE.OPT]:
+        reply.add_ar(EDNS0(udp_len=UDP_MOST))
+        limit = max(limit, min(sizes[0], UDP_MOST))
+    packed: bytes = reply.pack()
+    return packed if len(packed) <= limit else _cut(reply)
+
+
+def _cut(reply: DNSRecord) -> bytes:
+    """Too long for its datagram: the client asks again by TCP."""
+    header = DNSHeader(reply.header.id, reply.header.bitmap)
+    header.tc = 1
+    packed: bytes = DNSRecord(header, questions=reply.questions, ar=reply.ar).pack()
+    return packed
+
+
+def _fill(reply: DNSRecord, question: object, directory: Directory) -> int:
+    """Adds the records that answer `question`; the response code."""
+    label, kind = question.qname, question.qtype  # type: ignore[attr-defined]
+    if question.qclass not in (CLASS.IN, CLASS["*"]):  # type: ignore[attr-defined]
+        return int(RCODE.REFUSED)
+    name = tuple(part.decode("ascii", "replace").lower() for part in label.label)
+    if name[-2:] in (REVERSE_4, REVERSE_6):
+        return _fill_reverse(reply, label, kind, name, directory)
+    if name[-2:] != ZONE:
+        return int(RCODE.REFUSED)
+    found = directory.find(name[:-2])
+    if found is not None:
+        for record in _records(label, kind, name, found):
+            reply.add_answer(record)
+    if not reply.rr:
+        reply.add_auth(_soa())
+    return int(RCODE.NXDOMAIN if found is None else RCODE.NOERROR)
+
+
+def _soa() -> RR:
+    zone = ".".join(ZONE)
+    times = (1, 7200, 1800, 86400, TTL)
+    return RR(zone, QTYPE.SOA, ttl=TTL, rdata=SOA(f"ns.dns.{zone}", f"hostmaster.{zone}", times))
+
+
+def _records(label: DNSLabel, kind: int, name: tuple[str, ...], found: Found) -> Iterator[RR]:
+    """In random order: clients take the first."""
+    every = kind == QTYPE.ANY
+    for address in random.sample(found.addresses, len(found.addresses)):
+        if address.version == 4 and (every or kind == QTYPE.A):
+            yield RR(label, QTYPE.A, ttl=TTL, rdata=A(str(address)))
+        elif address.version == 6 and (every or kind == QTYPE.AAAA):
+            yield RR(label, QTYPE.AAAA, ttl=TTL, rdata=AAAA(str(address)))
+    if every or kind == QTYPE.SRV:
+        service = ".".join(part for part in name if not part.startswith("_"))
+        for port, host in found.ports:
+            for number in sorted({b.port for b in port.backends if host_of(b) == host} if host else {port.port}):
+                target = f"{host}.{service}" if host else service
+                yield RR(label, QTYPE.SRV, ttl=TTL, rdata=SRV(0, 100, number, target))
+
+
+def _fill_reverse(reply: DNSRecord, label: DNSLabel, kind: int, name: tuple[str, ...], directory: Directory) -> int:
+    address = reverse_address(name)
+    owner = None if address is None else directory.name_of(address)
+    if owner is None:
+        return int(RCODE.NXDOMAIN if address is not None else RCODE.REFUSED)
+    if kind in (QTYPE.PTR, QTYPE.ANY):
+        reply.add_answer(RR(label, QTYPE.PTR, ttl=TTL, rdata=PTR(owner)))
+    return int(RCODE.NOERROR)
+
+
+def reverse_address(name: tuple[str, ...]) -> IPAddress | None:
+    """The address of a whole reverse name; None for a part of one."""
+    parts = name[:-2][::-1]
+    with contextlib.suppress(ValueError):
+        if name[-2:] == REVERSE_4 and len(parts) == 4:
+            return IPv4Address(".".join(parts))
+        if name[-2:] == REVERSE_6 and len(parts) == 32:
+            return IPv6Address(int("".join(parts), 16))
+    return None
+
+
+class Server:
+    """Serves `directory()` on `addresses`, UDP and TCP, from one thread with a loop of its own: whatever asks,
+    the daemon's loop is not held up. `directory` is called in that thread and must only read."""
+
+    def __init__(self, directory: Callable[[], Directory], addresses: Sequence[str] = ADDRESSES, port: int = PORT):
+        self._directory = directory
+        self._where = [(address, port) for address in addresses]
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="weft-dns", daemon=True)
+        self._clients = 0
+        self.answered = self.ignored = 0
+
+    def start(self) -> None:
+        """Binds, then serves. OSError where an address is not on this node or the port is taken."""
+        self._loop.run_until_complete(self._bind())
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+
+    async def _bind(self) -> None:
+        for where in self._where:
+            await self._loop.create_datagram_endpoint(lambda: _Datagrams(self), local_addr=where)
+            await asyncio.start_server(self._stream, *where, limit=1 << 16, backlog=TCP_CLIENTS)
+
+    def answer(self, message: bytes, limit: int) -> bytes | None:
+        reply = respond(message, self._directory(), limit)
+        self.answered += reply is not None
+        self.ignored += reply is None
+        return reply
+
+    async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Messages with their length before them (RFC 7766), one after the other."""
+        self._clients += 1
+        try:
+            while self._clients <= TCP_CLIENTS:
+                (length,) = struct.unpack("!H", await asyncio.wait_for(reader.readexactly(2), TCP_IDLE))
+                message = await asyncio.wait_for(reader.readexactly(length), TCP_IDLE)
+                if (reply := self.answer(message, 0xFFFF)) is None:
+                    return
+                writer.write(struct.pack("!H", len(reply)) + reply)
+                await asyncio.wait_for(writer.drain(), TCP_IDLE)
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            return  # the client went away or fell silent
+        finally:
+            self._clients -= 1
+            writer.close()
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if (reply := self._server.answer(data, UDP_PLAIN)) is not None:
+            self._transport.sendto(reply, addr)
