@@ -47,10 +47,9 @@ class Addresses:
         claims = self._claims.get(ip)
         return claims[0].ref if claims else None
 
-    def rivals(self, ip: str) -> list[ObjectRef]:
-        """All who claim it, the owner among them; empty when nobody disputes."""
-        claims = self._claims.get(ip, ())
-        return [claim.ref for claim in claims] if len(claims) > 1 else []
+    def claimants(self, ip: str) -> list[ObjectRef]:
+        """The owner first."""
+        return [claim.ref for claim in self._claims.get(ip, ())]
 
     def contested(self) -> Iterator[tuple[str, ObjectRef, ObjectRef]]:
         """(address, owner, loser) of every claim that lost."""

@@ -118,7 +118,7 @@ class Population:
             pod = self._catalog.pods.get(key)
             claim = Claim(True, pod is not None and not pod.ready, _pod_ref(key))
             self.touched |= self._addresses.claim(claim, pod.ips if pod and is_workload(pod) else ())
-        for ref in {ref for ip in self.touched for ref in self._addresses.rivals(ip)}:
+        for ref in {ref for ip in self.touched for ref in self._addresses.claimants(ip)}:
             key = f"{ref.namespace}/{ref.name}"
             if ref.kind == "Pod" and key not in self.pods:
                 self.pods.add(key)
