@@ -11,6 +11,7 @@ eight, `1e3` is a number, a date is a string. Who wants a string there says "quo
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -32,6 +33,9 @@ MAX_DEPTH = 64
 MAX_DOCUMENTS = 20_000
 #: A scalar is charged one value more for each so many characters, so that aliases of long text count too.
 TEXT_PER_VALUE = 64
+
+#: A character beyond 16 bits as JSON's encoders escape it, or any other escape (to step over it).
+_SURROGATES = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
 
 _TAG = "tag:yaml.org,2002:"
 _TYPES: dict[str, type] = {_TAG + "int": int, _TAG + "float": float, _TAG + "bool": bool, _TAG + "null": type(None)}
@@ -69,12 +73,22 @@ def documents(text: str, file: str = "") -> list[Document]:
     """
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise Invalid(Where(file), f"larger than {MAX_BYTES >> 20} MiB")
+    if text.lstrip()[:1] == "{":
+        text = _SURROGATES.sub(_joined, text)
     found: list[Document] = []
     for document in _Builder(text, file).documents():
         found.extend(_expand(document))
         if len(found) > MAX_DOCUMENTS:
             raise Invalid(Where(file, document.line), f"more than {MAX_DOCUMENTS} objects in one file")
     return found
+
+
+def _joined(match: re.Match[str]) -> str:
+    """YAML has no surrogates: the pair as the one character it stands for."""
+    high, low = match.groups()
+    if high is None:
+        return match.group()
+    return chr(0x10000 + ((int(high, 16) & 0x3FF) << 10) + (int(low, 16) & 0x3FF))
 
 
 def _expand(document: Document) -> Iterator[Document]:

@@ -68,6 +68,10 @@ ACCEPTED = {
         [{"a": "1", "b": 1, "c": 1.0, "d": True, "e": None}],
     ),
     "block scalars keep their text": ("a: |\n  x\n  y\n", [{"a": "x\ny\n"}]),
+    "JSON's escape of such text is the same text": (
+        r'{"a": "\ud83d\ude00", "b": "\\ud83d\\ude00", "c": "\u00e9"}',
+        [{"a": "\U0001f600", "b": r"\ud83d\ude00", "c": "\u00e9"}],
+    ),
     "text beyond the basic plane is text": ('{a: "\U0001f600"}', [{"a": "\U0001f600"}]),
 }
 
