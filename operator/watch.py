@@ -59,7 +59,8 @@ class Watch:
 
     async def run(self) -> None:
         try:
-            await asyncio.gather(*(self._follow(folder) for folder in self._folders))
+            # With no folder there is nothing to follow, and still no reason to end.
+            await asyncio.gather(*(self._follow(folder) for folder in self._folders), asyncio.Event().wait())
         finally:
             self._stopping.set()
             self._waiters.shutdown(wait=False)
