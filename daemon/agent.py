@@ -36,6 +36,8 @@ log = logging.getLogger("weft.agent")
 
 #: Seconds until what the kernel refused is tried again.
 RETRY = 1.0
+#: Seconds from a change to tidying up after it.
+TIDY_AFTER = 0.2
 
 
 class Agent:
@@ -52,6 +54,7 @@ class Agent:
         self._changed = asyncio.Event()
         self._retry: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
+        self._tidying: asyncio.Task[None] | None = None
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -116,6 +119,10 @@ class Agent:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+        if self._tidying is not None and self.datapath.writer.unsure:
+            # What is in the kernel cannot be read while it is being tidied.
+            self._retry = asyncio.get_running_loop().call_later(RETRY, self.settle)
+            return
         try:
             written = self.datapath.apply()
         except OSError as error:
@@ -132,6 +139,18 @@ class Agent:
             self._retry = asyncio.get_running_loop().call_later(RETRY, self.settle)
         self._tell_directory()
         self._notify()
+        if self._tidying is None:
+            self._tidying = asyncio.get_running_loop().create_task(self._tidy())
+
+    async def _tidy(self) -> None:
+        try:
+            await asyncio.sleep(TIDY_AFTER)
+            if work := self.datapath.tidy():
+                self.datapath.tidied(await asyncio.to_thread(work))
+        except OSError as error:
+            log.warning("tidying up: %s", error)
+        finally:
+            self._tidying = None
 
     def _tell_directory(self) -> None:
         if self.snapshot is None:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,10 +18,13 @@ from weft.daemon.datapath import codec, images
 from weft.daemon.datapath.images import Rows
 from weft.daemon.datapath.plan import MapName
 from weft.daemon.datapath.programs import Programs
-from weft.daemon.datapath.rows import State
+from weft.daemon.datapath.rows import EndpointRow, State
+from weft.policies.table import MAX_ENTRIES
 
-#: Rows in one system call.
-BATCH = 4096
+#: Rows in one system call, and tables.
+BATCH, PUBLISH_BATCH = 4096, 256
+#: Of a table without entries.
+EMPTY = images.digest({})
 
 Codec = tuple[Callable[[Any], bytes], Callable[[Any], bytes]]
 _CODECS: Final[dict[MapName, Codec]] = {
@@ -52,9 +56,11 @@ class Kernel(Protocol):
 
     def remove(self, name: MapName, keys: Iterable[Any]) -> None: ...
 
-    def publish(self, policy_id: int, rows: Rows) -> None: ...
+    def fill(self, policy_id: int, rows: Rows) -> None: ...
 
-    def drop(self, policy_id: int) -> None: ...
+    def publish(self, tables: Mapping[int, Rows]) -> None: ...
+
+    def drop(self, policy_ids: Collection[int]) -> None: ...
 
     def attach(self, ifindex: int) -> None: ...
 
@@ -88,10 +94,15 @@ class PinnedKernel:
         self.maps, self.programs = maps, programs
 
     def read(self) -> State:
+        endpoints: dict[int, EndpointRow] = self._rows("endpoints")
+        digests = {number: images.digest(rows) for number, rows in self._tables()}
+        used = {row.policy_id for row in endpoints.values()}
+        spares = {number for number, digest in digests.items() if digest == EMPTY and number not in used}
         return State(
             ipcache=self._rows("ipcache"),
-            tables={number: images.digest(rows) for number, rows in self._tables()},
-            endpoints=self._rows("endpoints"),
+            tables={number: digest for number, digest in digests.items() if number not in spares},
+            spares=spares,
+            endpoints=endpoints,
             attached=self.programs.attached(),
             backends=self._rows("backends"),
             slots=self._rows("slots"),
@@ -99,14 +110,18 @@ class PinnedKernel:
 
     def table(self, policy_id: int) -> dict[bytes, bytes]:
         """The rows of one table; none if there is no such table."""
+        with self._inner(policy_id) as fd:
+            return {} if fd is None else read_rows(fd, policytables.KEY.size, policytables.VALUE.size)
+
+    @contextlib.contextmanager
+    def _inner(self, policy_id: int) -> Iterator[int | None]:
         value = bpf.map_lookup(self.maps[layout.POLICIES], codec.number(policy_id), codec.NUMBER.size)
-        if value is None:
-            return {}
-        fd = bpf.map_by_id(codec.number_of(value))
+        fd = None if value is None else bpf.map_by_id(codec.number_of(value))
         try:
-            return read_rows(fd, policytables.KEY.size, policytables.VALUE.size)
+            yield fd
         finally:
-            os.close(fd)
+            if fd is not None:
+                os.close(fd)
 
     def put(self, name: MapName, rows: Mapping[Any, Any]) -> None:
         key_of, value_of = _CODECS[name]
@@ -118,16 +133,31 @@ class PinnedKernel:
             chunk = raw[at : at + BATCH]
             bpf.map_delete_batch(self.maps[SPECS[name]], b"".join(chunk), len(chunk))
 
-    def publish(self, policy_id: int, rows: Rows) -> None:
-        fd = tables.create_inner(len(rows))
-        try:
+    def fill(self, policy_id: int, rows: Rows) -> None:
+        with self._inner(policy_id) as fd:
+            if fd is None:
+                raise OSError(f"policy table {policy_id} is not there")
             write_rows(fd, rows)
-            bpf.map_update(self.maps[layout.POLICIES], codec.number(policy_id), codec.number(fd))
-        finally:
-            os.close(fd)
 
-    def drop(self, policy_id: int) -> None:
-        bpf.map_delete(self.maps[layout.POLICIES], codec.number(policy_id))
+    def publish(self, contents: Mapping[int, Rows]) -> None:
+        for at in range(0, len(contents), PUBLISH_BATCH):
+            self._publish(dict(list(contents.items())[at : at + PUBLISH_BATCH]))
+
+    def _publish(self, contents: Mapping[int, Rows]) -> None:
+        fds: dict[int, int] = {}
+        try:
+            for number, rows in contents.items():
+                fds[number] = tables.create_inner(MAX_ENTRIES)
+                write_rows(fds[number], rows)
+            pairs = {codec.number(number): codec.number(fd) for number, fd in fds.items()}
+            write_rows(self.maps[layout.POLICIES], pairs)
+        finally:
+            for fd in fds.values():
+                os.close(fd)
+
+    def drop(self, policy_ids: Collection[int]) -> None:
+        keys = b"".join(map(codec.number, policy_ids))
+        bpf.map_delete_batch(self.maps[layout.POLICIES], keys, len(policy_ids))
 
     def attach(self, ifindex: int) -> None:
         self.programs.attach(ifindex)

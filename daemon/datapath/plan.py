@@ -4,7 +4,7 @@ in between is safe. Pure: `plan(have, want)` of two equal states is empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -28,16 +28,19 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
-    """A new table, filled before anything points to it; it is never written again."""
+class Fill:
+    """A spare table gets its content before anything points to it; it is never written again."""
 
     policy_id: int
     digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
-    policy_id: int
+class Publish:
+    """Tables for which there was no spare, filled and then published together: the kernel lets a write to the map
+    of tables wait until no program uses what was there, some 20 ms, but once for all of them."""
+
+    tables: Mapping[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +58,36 @@ class Bump:
     """Connections are judged anew from here on."""
 
 
-Write = Put | Remove | Publish | Drop | Attach | Detach | Bump
+Write = Put | Remove | Fill | Publish | Attach | Detach | Bump
 
 
-def assign(have: Mapping[int, bytes], digests: Iterable[bytes]) -> dict[int, bytes]:
-    """Policy ids for the wanted tables: that of an equal table in the kernel, or a new one."""
+def assign(have: State, digests: Iterable[bytes], fresh: Iterator[int]) -> dict[int, bytes]:
+    """Policy ids for the wanted tables: that of an equal table in the kernel, a spare one's, or a new one."""
     wanted = set(digests)
-    by_digest = {digest: number for number, digest in sorted(have.items(), reverse=True) if digest in wanted}
-    fresh = max(have, default=0) + 1
+    by_digest = {digest: n for n, digest in sorted(have.tables.items(), reverse=True) if digest in wanted}
+    spares = sorted(have.spares, reverse=True)
     for digest in sorted(wanted - by_digest.keys()):
-        by_digest[digest] = fresh
-        fresh += 1
+        by_digest[digest] = spares.pop() if spares else next(fresh)
     return {number: digest for digest, number in by_digest.items()}
+
+
+#: Spare tables kept: a change that concerns so many different policies is in force without waiting.
+SPARES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """Done after a change, when nobody waits: `drop` what no endpoint uses, `make` so many spares."""
+
+    drop: frozenset[int]
+    make: int
+
+
+def tidy(have: State) -> Tidy | None:
+    used = {row.policy_id for row in have.endpoints.values()}
+    unused = frozenset(have.tables.keys() - used)
+    missing = SPARES - len(have.spares)
+    return Tidy(unused, missing) if unused or missing > SPARES // 2 else None
 
 
 def plan(have: State, want: State) -> list[Write]:
@@ -79,7 +100,10 @@ def _additions(have: State, want: State) -> list[Write]:
     #    that is enforced, while a table that came first would judge the address by its wider prefix.
     writes += _put("ipcache", new_identities := _changed(have.ipcache, want.ipcache))
     # 2. New tables, whole, under numbers that nothing points to yet.
-    writes += [Publish(n, want.tables[n]) for n in sorted(want.tables.keys() - have.tables.keys())]
+    new_tables = want.tables.keys() - have.tables.keys()
+    writes += [Fill(number, want.tables[number]) for number in sorted(new_tables & have.spares)]
+    if unforeseen := {number: want.tables[number] for number in sorted(new_tables - have.spares)}:
+        writes.append(Publish(unforeseen))
     # 3. One row flips an endpoint's table and flags together.
     writes += _put("endpoints", new_rows := _changed(have.endpoints, want.endpoints))
     # 4. Programs last: the first packet they see finds its endpoint known. (Unknown ones are dropped.)
@@ -105,10 +129,8 @@ def _removals(have: State, want: State) -> list[Write]:
     # 2. The row before the program: in between nothing passes. The other way round everything would.
     writes += _remove("endpoints", sorted(have.endpoints.keys() - want.endpoints.keys()))
     writes += [Detach(ifindex) for ifindex in sorted(have.attached - want.attached)]
-    # 3. Tables that no row points to any more.
-    writes += [Drop(number) for number in sorted(have.tables.keys() - want.tables.keys())]
-    # 4. Addresses last: no table speaks of their identities now. What was judged meanwhile under an identity
-    #    that is gone must not stay judged so.
+    # 3. Addresses last: no table in use speaks of their identities now. What was judged meanwhile under an
+    #    identity that is gone must not stay judged so. (Tables that no row points to go later: `tidy`.)
     strangers = sorted(have.ipcache.keys() - want.ipcache.keys())
     writes += _remove("ipcache", strangers)
     if strangers:

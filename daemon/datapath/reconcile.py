@@ -9,7 +9,8 @@ keeps them as long as it exists: a workload that the snapshot no longer names is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
@@ -18,6 +19,7 @@ from weft.daemon.datapath import addresses, endpoints, services
 from weft.daemon.datapath.images import Image, Rows
 from weft.daemon.datapath.kernel import Kernel
 from weft.daemon.datapath.plan import Write, assign, plan
+from weft.daemon.datapath.plan import tidy as plan_tidy
 from weft.daemon.datapath.rows import EndpointRow, Prefix, State, packed, text
 from weft.daemon.datapath.tables import Tables
 from weft.daemon.datapath.writer import Writer
@@ -28,6 +30,8 @@ from weft.policies.delta import ClusterDelta, NodeDelta
 from weft.policies.identity import LOCAL_MIN
 from weft.policies.model import Network
 from weft.policies.snapshot import EndpointItem, Snapshot
+
+NO_ROWS: Rows = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Facts:
 
 class Reconciler:
     def __init__(self, kernel: Kernel, node: str, dns: tuple[str, ...] = ()) -> None:
+        self._kernel = kernel
         self.writer = Writer(kernel, self._content)
         self.cookies = Cookies()
         self.cidrs = CidrIdentities(_known_prefixes(self.writer.have.ipcache))
@@ -52,6 +57,9 @@ class Reconciler:
         self.crowded: dict[str, str] = {}  # addresses that the ipcache has no room for
         self._node, self._dns = node, dns
         self._ids = endpoints.Ids(max((row.ep_id for row in self.writer.have.endpoints.values()), default=0))
+        self._policy_ids = itertools.count(
+            max(self.writer.have.tables.keys() | self.writer.have.spares, default=0) + 1
+        )
         self._ipcache: dict[Prefix, int] | None = None
         self._services_stale = True
         self._first = True
@@ -97,6 +105,27 @@ class Reconciler:
         self.tables.settled()
         return len(writes)
 
+    def tidy(self) -> Callable[[], frozenset[int]] | None:
+        """What is left to do when a change is in force and nobody waits, if anything is: work for another thread,
+        for it takes some 20 ms in the kernel. What that returns is for `tidied`. Raises OSError."""
+        have = self.writer.have
+        work = plan_tidy(have)
+        if work is None:
+            return None
+        for number in work.drop:  # from here on nobody may choose it
+            del have.tables[number]
+        fresh = frozenset(itertools.islice(self._policy_ids, work.make))
+
+        def do() -> frozenset[int]:
+            self._kernel.drop(work.drop)
+            self._kernel.publish(dict.fromkeys(fresh, NO_ROWS))
+            return fresh
+
+        return do
+
+    def tidied(self, spares: frozenset[int]) -> None:
+        self.writer.have.spares |= spares
+
     def pending(self) -> list[Write]:
         if self.snapshot is None or self.tables is None:
             return []
@@ -125,7 +154,7 @@ class Reconciler:
         room = layout.ENDPOINTS.max_entries
         self.placed = endpoints.place(own, self.facts.routes, have.endpoints, self._ids, room)
         places = self.placed.places
-        wanted_tables = assign(have.tables, (tables.image(key).digest for key in places))
+        wanted_tables = assign(have, (tables.image(key).digest for key in places), self._policy_ids)
         numbers = {digest: number for number, digest in wanted_tables.items()}
         rows: dict[int, EndpointRow] = {}
         for key, spot in places.items():

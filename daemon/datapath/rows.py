@@ -66,11 +66,12 @@ class SlotRow(NamedTuple):
 
 @dataclass(slots=True)
 class State:
-    """`tables`: digest of each policy table's content, by policy id. `attached`: indices of the interfaces that
-    carry our programs."""
+    """`tables`: digest of each policy table's content, by policy id. `spares`: ids of empty tables that nothing
+    points to, ready to be filled. `attached`: indices of the interfaces that carry our programs."""
 
     ipcache: dict[Prefix, int] = field(default_factory=dict)
     tables: dict[int, bytes] = field(default_factory=dict)
+    spares: set[int] = field(default_factory=set)
     endpoints: dict[int, EndpointRow] = field(default_factory=dict)
     attached: set[int] = field(default_factory=set)
     backends: dict[int, BackendRow] = field(default_factory=dict)

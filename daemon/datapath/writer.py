@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from weft.daemon.datapath.images import Rows
 from weft.daemon.datapath.kernel import Kernel
-from weft.daemon.datapath.plan import Attach, Bump, Detach, Drop, Publish, Put, Remove, Write
+from weft.daemon.datapath.plan import Attach, Bump, Detach, Fill, Publish, Put, Remove, Write
 
 
 class Writer:
@@ -20,7 +20,7 @@ class Writer:
         self.written = 0  # rows, since the start
         self.failed = 0
         self.problems: dict[int, str] = {}  # interfaces that could not be attached to
-        self._unsure = False
+        self.unsure = False
 
     def apply(self, writes: Iterable[Write]) -> None:
         """Raises OSError: the rest of the plan is not carried out, and what is done is safe as it stands."""
@@ -29,13 +29,13 @@ class Writer:
                 self._apply(write)
         except OSError:
             self.failed += 1
-            self._unsure = True
+            self.unsure = True
             raise
 
     def refresh(self) -> None:
-        if self._unsure:
+        if self.unsure:
             self.have = self._kernel.read()
-            self._unsure = False
+            self.unsure = False
 
     def forget_interfaces(self, wanted: Collection[int]) -> None:
         """What is not wanted any more is no problem any more."""
@@ -56,13 +56,15 @@ class Writer:
                 for key in keys:
                     getattr(have, name).pop(key, None)
                 self.written += len(keys)
-            case Publish(policy_id, digest):
-                self._kernel.publish(policy_id, rows := self._content(digest))
+            case Fill(policy_id, digest):
+                have.spares.discard(policy_id)
+                self._kernel.fill(policy_id, rows := self._content(digest))
                 have.tables[policy_id] = digest
                 self.written += len(rows)
-            case Drop(policy_id):
-                self._kernel.drop(policy_id)
-                del have.tables[policy_id]
+            case Publish(tables):
+                self._kernel.publish({number: self._content(digest) for number, digest in tables.items()})
+                have.tables.update(tables)
+                self.written += sum(len(self._content(digest)) for digest in tables.values())
             case Attach(ifindex):
                 self._attach(ifindex)
             case Detach(ifindex):
