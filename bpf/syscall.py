@@ -12,6 +12,7 @@ from weft.bpf.abi import ENOTSUPP, Command
 
 #: __NR_bpf by machine: the generic table (arm64, riscv64, loongarch64) has it at 280.
 _NUMBER: Final = {"x86_64": 321, "s390x": 351, "ppc64le": 361}.get(platform.machine(), 280)
+_TRIES: Final = 10
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -26,10 +27,13 @@ def address(buffer: bytes | bytearray | None) -> int:
 
 
 def call(command: Command, attributes: bytearray) -> int:
-    """What the kernel answers; it may write into `attributes`. Negative: minus errno. EINTR and EAGAIN (a signal
-    while the verifier ran) are tried again."""
+    """What the kernel answers; it may write into `attributes`. Negative: minus errno.
+
+    A signal that came while the verifier ran (EAGAIN), or a table that changed under a walk (EINTR), is tried again.
+    """
     where = ctypes.addressof(ctypes.c_char.from_buffer(attributes))
-    while True:
+    number = 0
+    for _ in range(_TRIES):
         result: int = _libc.syscall(
             ctypes.c_long(_NUMBER), ctypes.c_long(command), ctypes.c_void_p(where), ctypes.c_ulong(len(attributes))
         )
@@ -37,7 +41,8 @@ def call(command: Command, attributes: bytearray) -> int:
             return result
         number = ctypes.get_errno()
         if number not in (errno.EINTR, errno.EAGAIN):
-            return -number
+            break
+    return -number
 
 
 def error(number: int, what: str) -> OSError:
