@@ -17,6 +17,7 @@ from weft.policies.l7 import Request
 from weft.policies.model import ObjectRef, Origin, Protocol
 from weft.policies.nearest import Miss
 from weft.policies.sides import Http, Side
+from weft.policies.table import TableOverflow
 from weft.policies.verdict import Answer, Judge
 from weft.policies.world import Unknown
 
@@ -119,7 +120,7 @@ def answer_line(judge: Judge, line: str) -> tuple[dict[str, Any], bool]:
         found = judge.judge(asked.source, asked.to, asked.protocol, asked.port, asked.request)
     except json.JSONDecodeError as error:
         return {"id": None, "error": f"not JSON: {error}"}, False
-    except (BadQuestion, Unknown) as error:
+    except (BadQuestion, Unknown, TableOverflow) as error:
         return {"id": number, "error": str(error)}, False
     except RecursionError:
         return {"id": number, "error": "nested too deeply"}, False

@@ -133,7 +133,9 @@ def _batch(options: argparse.Namespace) -> int:
             if line.strip():
                 answer, fine = answer_line(judge, line)
                 good &= fine
-                print(json.dumps(answer, separators=(",", ":")))
+                print(
+                    json.dumps(answer, separators=(",", ":")), flush=True
+                )  # whoever asks line by line waits for it
     return 0 if good else 1
 
 
