@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import IO, Final
 
 from google.protobuf.json_format import Parse, ParseError
@@ -54,7 +55,7 @@ def chosen(responses: Iterator[Response], request: observer_pb2.GetFlowsRequest)
     if number in (0, _ALL):
         yield from found
     elif request.first:
-        yield from (response for response, _ in zip(found, range(number), strict=False))
+        yield from islice(found, number)
     elif number > _MAX_LAST:
         raise Failure(f"--last must be <= {_MAX_LAST:_}, got {number}", 2)
     else:
