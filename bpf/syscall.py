@@ -29,7 +29,7 @@ def address(buffer: bytes | bytearray | None) -> int:
 def call(command: Command, attributes: bytearray) -> int:
     """What the kernel answers; it may write into `attributes`. Negative: minus errno.
 
-    A signal that came while the verifier ran (EAGAIN), or a table that changed under a walk (EINTR), is tried again.
+    A signal while the verifier ran (EAGAIN), or a table that changed under a walk (EINTR): tried again.
     """
     where = ctypes.addressof(ctypes.c_char.from_buffer(attributes))
     number = 0
