@@ -84,8 +84,8 @@ def _own_labels(spec: Field) -> list[str]:
         item.record("key", "value", "source")
         value, source = item.get("value"), item.get("source")
         key = item.need("key").text()
-        prefix_ = source.string() if source is not None else ""
-        text = f"{prefix_ or 'unspec'}:{key}"
+        origin = (source.string() if source is not None else "") or "unspec"
+        text = f"{origin}:{key}"
         found.append(f"{text}={value.string()}" if value is not None and value.string() else text)
     return found
 
@@ -197,7 +197,7 @@ class _EntryReader:
         types = icmps.items() if icmps is not None else []
         for given, items in ((to_ports, rules), (icmps, types)):
             if given is not None and not items:
-                self.scope.findings.warn(given, "is an empty list, which is the same as leaving it out: every port")
+                self.scope.findings.warn(given, "is an empty list, which is the same as leaving it out")
         if icmps is not None and rules and types:
             raise icmps.invalid("icmps and toPorts exclude each other: write two entries")
         if not rules and not types:

@@ -14,30 +14,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from weft.policies.dialects.re2_classes import PERL, POSIX, Ranges, bracket, complement
+
 MAX_NESTING = 100
 #: Go's and RE2's own limit, also for the product of nested ones: {1000} inside {1000} would be a million states.
 MAX_REPEAT = 1000
 
-_DIGIT = (("0", "9"),)
-_SPACE = (("\t", "\n"), ("\f", "\r"), (" ", " "))
-_WORD = (("0", "9"), ("A", "Z"), ("_", "_"), ("a", "z"))
-_PERL = {"d": _DIGIT, "s": _SPACE, "w": _WORD}
-_POSIX = {
-    "alnum": (("0", "9"), ("A", "Z"), ("a", "z")),
-    "alpha": (("A", "Z"), ("a", "z")),
-    "ascii": (("\0", "\x7f"),),
-    "blank": (("\t", "\t"), (" ", " ")),
-    "cntrl": (("\0", "\x1f"), ("\x7f", "\x7f")),
-    "digit": _DIGIT,
-    "graph": (("!", "~"),),
-    "lower": (("a", "z"),),
-    "print": ((" ", "~"),),
-    "punct": (("!", "/"), (":", "@"), ("[", "`"), ("{", "~")),
-    "space": (("\t", "\r"), (" ", " ")),
-    "upper": (("A", "Z"),),
-    "word": _WORD,
-    "xdigit": (("0", "9"), ("A", "F"), ("a", "f")),
-}
 _CONTROL = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _ANCHORS = {"A": r"\A", "z": r"\Z", "b": r"\b", "B": r"\B"}
 
@@ -45,8 +27,6 @@ _REPEAT = re.compile(r"\{([0-9]{1,9})(?:(,)([0-9]{0,9}))?\}")
 _OPEN = re.compile(r"\(\?(?:P?<([A-Za-z0-9_]+)>|([imsU]*)(-[imsU]+)?([:)]))")
 _HEX = re.compile(r"x(?:([0-9A-Fa-f]{2})|\{([0-9A-Fa-f]{1,8})\})")
 _OCTAL = re.compile(r"0[0-7]{0,2}|[1-7][0-7]{1,2}")
-
-Ranges = tuple[tuple[str, str], ...]
 
 
 class BadPattern(ValueError):
@@ -203,9 +183,9 @@ class _Reader:
         elif rest in _ANCHORS and rest:
             self._at += 2
             group.put(_ANCHORS[rest])
-        elif rest.lower() in _PERL and rest:
+        elif rest.lower() in PERL and rest:
             self._at += 2
-            group.put(_bracket([_PERL[rest.lower()]], negated=rest.isupper()))
+            group.put(bracket([PERL[rest.lower()]], negated=rest.isupper()))
         else:
             group.put(_literal(self._escaped_character(), group.flags))
 
@@ -247,8 +227,8 @@ class _Reader:
             self._class_item(parts, excluded)
         self._at += 1
         flags = self._stack[-1].flags
-        parts += [_complement(ranges) for ranges in excluded]
-        text = _bracket(parts, negated)
+        parts += [complement(ranges) for ranges in excluded]
+        text = bracket(parts, negated)
         return f"(?i:{text})" if "i" in flags else text
 
     def _class_item(self, parts: list[Ranges], excluded: list[Ranges]) -> None:
@@ -257,14 +237,14 @@ class _Reader:
             end = self._text.find(":]", self._at + 2)
             name = self._text[self._at + 2 : end] if end >= 0 else ""
             if end >= 0:
-                if name.removeprefix("^") not in _POSIX:
+                if name.removeprefix("^") not in POSIX:
                     raise BadPattern(f"there is no class [:{name[:20]}:]")
-                (excluded if name.startswith("^") else parts).append(_POSIX[name.removeprefix("^")])
+                (excluded if name.startswith("^") else parts).append(POSIX[name.removeprefix("^")])
                 self._at = end + 2
                 return
         perl = self._text[self._at + 1 : self._at + 2] if self._text[self._at] == "\\" else ""
-        if perl and perl.lower() in _PERL:
-            (excluded if perl.isupper() else parts).append(_PERL[perl.lower()])
+        if perl and perl.lower() in PERL:
+            (excluded if perl.isupper() else parts).append(PERL[perl.lower()])
             self._at += 2
             return
         low = self._class_character()
@@ -302,21 +282,3 @@ def _character(number: int) -> str:
     if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
         raise BadPattern(f"{number:#x} is no character")
     return chr(number)
-
-
-def _bracket(parts: list[Ranges], negated: bool) -> str:
-    text = "".join(f"{_code(low)}-{_code(high)}" for ranges in parts for low, high in ranges)
-    return f"[{'^' if negated else ''}{text}]"
-
-
-def _code(sign: str) -> str:
-    return f"\\U{ord(sign):08x}"
-
-
-def _complement(ranges: Ranges) -> Ranges:
-    found, low = [], 0
-    for first, last in ranges:
-        if ord(first) > low:
-            found.append((chr(low), chr(ord(first) - 1)))
-        low = ord(last) + 1
-    return (*found, (chr(low), chr(0x10FFFF)))

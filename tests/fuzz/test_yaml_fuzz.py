@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.policies.errors import Invalid
-from weft.policies.yamldoc import MAX_DEPTH, MAX_VALUES, Document, documents
+from weft.policies.yamlbuilder import MAX_DEPTH, MAX_VALUES
+from weft.policies.yamldoc import Document, documents
 from weft.policies.yamlscalar import resolve
 
 MANIFEST = """# a comment

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from weft.policies import yamldoc
+from weft.policies import yamlbuilder, yamldoc
 from weft.policies.errors import Invalid
 from weft.policies.yamldoc import Document, documents
 
@@ -149,7 +149,7 @@ def test_the_limit_counts_bytes_not_characters() -> None:
 
 
 def test_nesting_is_bounded() -> None:
-    depth = yamldoc.MAX_DEPTH - 1
+    depth = yamlbuilder.MAX_DEPTH - 1
     assert values("a: " + "[" * depth + "]" * depth)
     assert "nested deeper" in refusal("a: " + "[" * (depth + 1) + "]" * (depth + 1)).reason
 
