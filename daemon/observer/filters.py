@@ -8,17 +8,14 @@ ValueError with the field's name.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from collections.abc import Callable, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from weft.daemon.observer import patterns, selectors
+from weft.daemon.observer import matchers
+from weft.daemon.observer.matchers import Match
 from weft.daemon.observer.names import MessageType
 from weft.policies.wire.pb import flow_pb2 as pb
 
-Match = Callable[[pb.Flow], bool]
 #: Filters of one request, and values of one field: what people write fits, what would keep a server busy does not.
 MAX_FILTERS: Final = 256
 MAX_VALUES: Final = 1024
@@ -59,304 +56,49 @@ def _require_l7(field: str, types: Sequence[pb.EventTypeFilter]) -> None:
         raise ValueError(f"filtering by {field} requires the event type filter to only match 'l7' events")
 
 
-def _member(get: Callable[[pb.Flow], Any]) -> Callable[[Iterable[Any]], Match]:
-    """The value is one of those that are wanted."""
-
-    def compile_field(values: Iterable[Any]) -> Match:
-        wanted = frozenset(values)
-        return lambda flow: get(flow) in wanted
-
-    return compile_field
-
-
-def _addresses(get: Callable[[pb.Flow], str]) -> Callable[[Iterable[str]], Match]:
-    def compile_field(values: Iterable[str]) -> Match:
-        exact: set[str] = set()
-        prefixes: list[IPv4Network | IPv6Network] = []
-        for value in values:
-            if "/" in value:
-                prefixes.append(ip_network(value, strict=False))
-            else:
-                exact.add(str(ip_address(value)))
-
-        def match(flow: pb.Flow) -> bool:
-            text = get(flow)
-            if not text or text in exact:
-                return bool(text)
-            address = ip_address(text) if prefixes else None
-            return address is not None and any(address in prefix for prefix in prefixes)
-
-        return match
-
-    return compile_field
-
-
-def _named(get: Callable[[pb.Flow], tuple[str, str]]) -> Callable[[Iterable[str]], Match]:
-    """`ns/prefix`, `prefix` in default, `ns/` for all of it, `/` for anything that has a name."""
-
-    def compile_field(values: Iterable[str]) -> Match:
-        wanted = [_namespaced(value) for value in values]
-
-        def match(flow: pb.Flow) -> bool:
-            namespace, name = get(flow)
-            if not namespace and not name:
-                return False
-            return any((not ns or ns == namespace) and name.startswith(prefix) for ns, prefix in wanted)
-
-        return match
-
-    return compile_field
-
-
-def _namespaced(text: str) -> tuple[str, str]:
-    if not text:
-        raise ValueError("name must not be empty")
-    namespace, slash, rest = text.partition("/")
-    return (namespace, rest.partition("/")[0]) if slash else ("default", text)
-
-
-def _labelled(get: Callable[[pb.Flow], Iterable[str]]) -> Callable[[Iterable[str]], Match]:
-    def compile_field(values: Iterable[str]) -> Match:
-        wanted = [selectors.parse(value) for value in values]
-
-        def match(flow: pb.Flow) -> bool:
-            labels = selectors.labels(get(flow))
-            return any(selector.matches(labels) for selector in wanted)
-
-        return match
-
-    return compile_field
-
-
-def _fqdn(get: Callable[[pb.Flow], Iterable[str]]) -> Callable[[Iterable[str]], Match]:
-    def compile_field(values: Iterable[str]) -> Match:
-        wanted = patterns.names(values)
-        return lambda flow: any(wanted.fullmatch(name) for name in get(flow))
-
-    return compile_field
-
-
-def _ports(get: Callable[[Any], int]) -> Callable[[Iterable[str]], Match]:
-    def compile_field(values: Iterable[str]) -> Match:
-        wanted = frozenset(_port(value) for value in values)
-
-        def match(flow: pb.Flow) -> bool:
-            protocol = flow.l4.WhichOneof("protocol")
-            return protocol in ("TCP", "UDP", "SCTP") and get(getattr(flow.l4, protocol)) in wanted
-
-        return match
-
-    return compile_field
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise ValueError(f"invalid port {text!r}")
-    return int(text)
-
-
-def _workloads(get: Callable[[pb.Flow], Iterable[pb.Workload]]) -> Callable[[Iterable[pb.Workload]], Match]:
-    def compile_field(values: Iterable[pb.Workload]) -> Match:
-        wanted = [(value.kind, value.name) for value in values]
-        return lambda flow: any(
-            (not kind or kind == found.kind) and (not name or name == found.name)
-            for found in get(flow)
-            for kind, name in wanted
-        )
-
-    return compile_field
-
-
-def _clusters(get: Callable[[pb.Flow], str]) -> Callable[[Iterable[str]], Match]:
-    def compile_field(values: Iterable[str]) -> Match:
-        wanted = frozenset(values)
-        if "" in wanted:
-            raise ValueError("name must not be empty")
-        return lambda flow: get(flow) in wanted
-
-    return compile_field
-
-
-def _dropped(values: Iterable[int]) -> Match:
-    wanted = frozenset(values)
-    return lambda flow: flow.verdict == pb.DROPPED and flow.drop_reason_desc in wanted
-
-
-def _reply(values: Iterable[bool]) -> Match:
-    """A drop does not say; it counts as no reply, for clients that grew up with the older field."""
-    wanted = frozenset(values)
-    return lambda flow: (flow.HasField("is_reply") or flow.verdict == pb.DROPPED) and flow.is_reply.value in wanted
-
-
-def _interfaces(values: Iterable[pb.NetworkInterface]) -> Match:
-    wanted = [(value.index, value.name) for value in values]
-    return lambda flow: (
-        flow.HasField("interface")
-        and any(index in (0, flow.interface.index) and name in ("", flow.interface.name) for index, name in wanted)
-    )
-
-
-def _event_types(values: Iterable[pb.EventTypeFilter]) -> Match:
-    wanted = [(value.type, value.sub_type if value.match_sub_type else None) for value in values]
-
-    def match(flow: pb.Flow) -> bool:
-        if not flow.HasField("event_type"):
-            return False
-        event = flow.event_type
-        return any(kind in (0, event.type) and sub in (None, event.sub_type) for kind, sub in wanted)
-
-    return match
-
-
-_L4: Final = {
-    "icmp": ("ICMPv4", "ICMPv6"),
-    "icmpv4": ("ICMPv4",),
-    "icmpv6": ("ICMPv6",),
-    "tcp": ("TCP",),
-    "udp": ("UDP",),
-    "sctp": ("SCTP",),
-    "vrrp": ("VRRP",),
-    "igmp": ("IGMP",),
-}
-_L7: Final = ("dns", "http")
-
-
-def _protocols(values: Iterable[str]) -> Match:
-    wanted: set[str | None] = set()
-    for value in values:
-        name = value.lower()
-        if name not in _L4 and name not in _L7:
-            raise ValueError(f"unknown protocol {value!r}")
-        wanted.update(_L4.get(name, (name,)))
-    return lambda flow: (
-        flow.l4.WhichOneof("protocol") in wanted or (flow.HasField("l7") and flow.l7.WhichOneof("record") in wanted)
-    )
-
-
-def _tcp_flags(values: Iterable[pb.TCPFlags]) -> Match:
-    """One of the sets is contained in the flow's; more flags do not matter."""
-    wanted = [[field.name for field, _ in value.ListFields()] for value in values]
-
-    def match(flow: pb.Flow) -> bool:
-        if flow.l4.WhichOneof("protocol") != "TCP" or not flow.l4.TCP.HasField("flags"):
-            return False
-        flags = flow.l4.TCP.flags
-        return any(all(getattr(flags, name) for name in some) for some in wanted)
-
-    return match
-
-
-def _nodes(values: Iterable[str]) -> Match:
-    wanted = patterns.nodes(values)
-
-    def match(flow: pb.Flow) -> bool:
-        name = flow.node_name if "/" in flow.node_name else f"default/{flow.node_name}"
-        return bool(flow.node_name and wanted.fullmatch(name))
-
-    return match
-
-
-def _http(flow: pb.Flow) -> pb.HTTP | None:
-    return flow.l7.http if flow.HasField("l7") and flow.l7.HasField("http") else None
-
-
-def _http_statuses(values: Iterable[str]) -> Match:
-    prefixes = []
-    for value in values:
-        if not re.fullmatch(r"[1-5][0-9]{2}|[1-5][0-9]?\+", value):
-            raise ValueError(f"invalid status code prefix: {value!r}")
-        prefixes.append(value.removesuffix("+"))
-
-    def match(flow: pb.Flow) -> bool:
-        http = _http(flow)
-        return http is not None and http.code != 0 and f"{http.code:03}".startswith(tuple(prefixes))
-
-    return match
-
-
-def _http_methods(values: Iterable[str]) -> Match:
-    wanted = frozenset(value.lower() for value in values)
-    return lambda flow: bool((http := _http(flow)) and http.method and http.method.lower() in wanted)
-
-
-def _http_headers(values: Iterable[pb.HTTPHeader]) -> Match:
-    wanted = {(value.key, value.value) for value in values}
-    return lambda flow: bool((http := _http(flow)) and any((h.key, h.value) in wanted for h in http.headers))
-
-
-def _searched(get: Callable[[pb.Flow], str]) -> Callable[[Iterable[str]], Match]:
-    """Regular expressions that may match anywhere in the text; an empty text matches none."""
-
-    def compile_field(values: Iterable[str]) -> Match:
-        wanted = [patterns.regex(value) for value in values]
-        return lambda flow: bool(text := get(flow)) and any(regex.search(text) for regex in wanted)
-
-    return compile_field
-
-
-def _http_url(flow: pb.Flow) -> str:
-    http = _http(flow)
-    return http.url if http is not None else ""
-
-
-def _http_path(flow: pb.Flow) -> str:
-    try:
-        return urlsplit(_http_url(flow)).path
-    except ValueError:  # not a URL: nothing to match
-        return ""
-
-
-def _dns_query(flow: pb.Flow) -> str:
-    return flow.l7.dns.query if flow.HasField("l7") and flow.l7.HasField("dns") else ""
-
-
-def _experimental(value: pb.FlowFilter.Experimental) -> Match:
-    if value.cel_expression:
-        raise ValueError("CEL expressions are not supported: use the other filters")
-    return lambda flow: True
-
-
 #: Every field of FlowFilter (a test holds them against each other).
 FIELDS: Final[dict[str, Callable[[Any], Match]]] = {
-    "uuid": _member(lambda flow: flow.uuid),
-    "source_ip": _addresses(lambda flow: flow.IP.source),
-    "source_ip_xlated": _addresses(lambda flow: flow.IP.source_xlated),
-    "source_pod": _named(lambda flow: (flow.source.namespace, flow.source.pod_name)),
-    "source_fqdn": _fqdn(lambda flow: flow.source_names),
-    "source_label": _labelled(lambda flow: flow.source.labels),
-    "source_service": _named(lambda flow: (flow.source_service.namespace, flow.source_service.name)),
-    "source_workload": _workloads(lambda flow: flow.source.workloads),
-    "source_cluster_name": _clusters(lambda flow: flow.source.cluster_name),
-    "source_port": _ports(lambda l4: l4.source_port),
-    "source_identity": _member(lambda flow: flow.source.identity),
-    "destination_ip": _addresses(lambda flow: flow.IP.destination),
-    "destination_pod": _named(lambda flow: (flow.destination.namespace, flow.destination.pod_name)),
-    "destination_fqdn": _fqdn(lambda flow: flow.destination_names),
-    "destination_label": _labelled(lambda flow: flow.destination.labels),
-    "destination_service": _named(lambda flow: (flow.destination_service.namespace, flow.destination_service.name)),
-    "destination_workload": _workloads(lambda flow: flow.destination.workloads),
-    "destination_cluster_name": _clusters(lambda flow: flow.destination.cluster_name),
-    "destination_port": _ports(lambda l4: l4.destination_port),
-    "destination_identity": _member(lambda flow: flow.destination.identity),
-    "traffic_direction": _member(lambda flow: flow.traffic_direction),
-    "verdict": _member(lambda flow: flow.verdict),
-    "drop_reason_desc": _dropped,
-    "interface": _interfaces,
-    "event_type": _event_types,
-    "protocol": _protocols,
-    "reply": _reply,
-    "encrypted": _member(lambda flow: flow.IP.encrypted),
-    "ip_version": _member(lambda flow: flow.IP.ipVersion),
-    "tcp_flags": _tcp_flags,
-    "node_name": _nodes,
-    "node_labels": _labelled(lambda flow: flow.node_labels),
-    "trace_id": _member(lambda flow: flow.trace_context.parent.trace_id),
-    "ip_trace_id": _member(lambda flow: flow.ip_trace_id.trace_id),
-    "dns_query": _searched(_dns_query),
-    "http_status_code": _http_statuses,
-    "http_method": _http_methods,
-    "http_path": _searched(_http_path),
-    "http_url": _searched(_http_url),
-    "http_header": _http_headers,
-    "experimental": _experimental,
+    "uuid": matchers.member(lambda flow: flow.uuid),
+    "source_ip": matchers.addresses(lambda flow: flow.IP.source),
+    "source_ip_xlated": matchers.addresses(lambda flow: flow.IP.source_xlated),
+    "source_pod": matchers.named(lambda flow: (flow.source.namespace, flow.source.pod_name)),
+    "source_fqdn": matchers.fqdn(lambda flow: flow.source_names),
+    "source_label": matchers.labelled(lambda flow: flow.source.labels),
+    "source_service": matchers.named(lambda flow: (flow.source_service.namespace, flow.source_service.name)),
+    "source_workload": matchers.workloads(lambda flow: flow.source.workloads),
+    "source_cluster_name": matchers.clusters(lambda flow: flow.source.cluster_name),
+    "source_port": matchers.ports(lambda l4: l4.source_port),
+    "source_identity": matchers.member(lambda flow: flow.source.identity),
+    "destination_ip": matchers.addresses(lambda flow: flow.IP.destination),
+    "destination_pod": matchers.named(lambda flow: (flow.destination.namespace, flow.destination.pod_name)),
+    "destination_fqdn": matchers.fqdn(lambda flow: flow.destination_names),
+    "destination_label": matchers.labelled(lambda flow: flow.destination.labels),
+    "destination_service": matchers.named(
+        lambda flow: (flow.destination_service.namespace, flow.destination_service.name)
+    ),
+    "destination_workload": matchers.workloads(lambda flow: flow.destination.workloads),
+    "destination_cluster_name": matchers.clusters(lambda flow: flow.destination.cluster_name),
+    "destination_port": matchers.ports(lambda l4: l4.destination_port),
+    "destination_identity": matchers.member(lambda flow: flow.destination.identity),
+    "traffic_direction": matchers.member(lambda flow: flow.traffic_direction),
+    "verdict": matchers.member(lambda flow: flow.verdict),
+    "drop_reason_desc": matchers.dropped,
+    "interface": matchers.interfaces,
+    "event_type": matchers.event_types,
+    "protocol": matchers.protocols,
+    "reply": matchers.reply,
+    "encrypted": matchers.member(lambda flow: flow.IP.encrypted),
+    "ip_version": matchers.member(lambda flow: flow.IP.ipVersion),
+    "tcp_flags": matchers.tcp_flags,
+    "node_name": matchers.nodes,
+    "node_labels": matchers.labelled(lambda flow: flow.node_labels),
+    "trace_id": matchers.member(lambda flow: flow.trace_context.parent.trace_id),
+    "ip_trace_id": matchers.member(lambda flow: flow.ip_trace_id.trace_id),
+    "dns_query": matchers.searched(matchers.dns_query),
+    "http_status_code": matchers.http_statuses,
+    "http_method": matchers.http_methods,
+    "http_path": matchers.searched(matchers.http_path),
+    "http_url": matchers.searched(matchers.http_url),
+    "http_header": matchers.http_headers,
+    "experimental": matchers.experimental,
 }

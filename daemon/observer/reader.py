@@ -14,9 +14,10 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from weft.daemon.observer.filters import Match, compiled
+from weft.daemon.observer.filters import compiled
 from weft.daemon.observer.flows import Flows
 from weft.daemon.observer.mask import Mask
+from weft.daemon.observer.matchers import Match
 from weft.daemon.observer.store import FLOW_RING, Entry, Gap, Ring
 from weft.policies.wire.pb import flow_pb2, observer_pb2
 
