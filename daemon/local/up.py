@@ -147,7 +147,7 @@ class Waiting:
         for name, program in {"operator": now.operator, **now.nodes}.items():
             self._once(name, program.problem if program.restarts else "")
         for key, pod in now.pods.items():
-            where = f"on {pod.node}, {pod.ips[0]}" if pod.node else f"outside, {', '.join(pod.ips)}"
+            where = ", ".join([f"on {pod.node}" if pod.node else "outside", *pod.ips[:1]])
             self._once(f"pod {key}", f"ready ({where})" if pod.settled else crash(pod))
         for name, workload in now.workloads.items():
             self._once(name, workload.problem)
