@@ -32,6 +32,14 @@ def compiled(whitelist: Sequence[pb.FlowFilter], blacklist: Sequence[pb.FlowFilt
     return lambda flow: (not allow or any(match(flow) for match in allow)) and not any(m(flow) for m in deny)
 
 
+def event_types(whitelist: Sequence[pb.FlowFilter]) -> frozenset[int] | None:
+    """Types of which a flow has to be to pass; None: of any. It spares decoding what cannot match."""
+    types = [wanted.type for one_of in whitelist for wanted in one_of.event_type]
+    if not whitelist or 0 in types or not all(one_of.event_type for one_of in whitelist):
+        return None
+    return frozenset(types)
+
+
 def one(wanted: pb.FlowFilter) -> Match:
     """Without any field: every flow."""
     parts: list[Match] = []

@@ -14,7 +14,8 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from weft.daemon.observer.filters import compiled
+from weft.daemon.observer.events import TYPE
+from weft.daemon.observer.filters import compiled, event_types
 from weft.daemon.observer.flows import Flows
 from weft.daemon.observer.mask import Mask
 from weft.daemon.observer.matchers import Match
@@ -45,7 +46,8 @@ class Reader:
         if request.first and request.follow:
             raise BadRequest("first cannot be specified with follow")
         try:
-            self._match: Match = compiled(request.whitelist, request.blacklist)
+            self._passes: Match = compiled(request.whitelist, request.blacklist)
+            self._types = event_types(request.whitelist)
             paths = request.field_mask.paths
             self._mask = Mask(flow_pb2.Flow.DESCRIPTOR, paths) if paths else None  # type: ignore[arg-type]
         except ValueError as error:
@@ -80,7 +82,7 @@ class Reader:
                 return
             if (turn := turn + 1) % _TURN == 0:
                 await asyncio.sleep(0)
-            if entry.time_ns >= self._since and self._match(flow := self._flows.of(entry)):
+            if entry.time_ns >= self._since and (flow := self._matching(entry)) is not None:
                 sent += 1
                 yield self._response(flow)
         if self._missed and (lost := self._told(final=True)):
@@ -98,11 +100,17 @@ class Reader:
         while at > ring.oldest and not 0 < request.number <= found:
             at -= 1
             entry = ring[at]
-            if request.number and isinstance(entry, Entry) and self._match(self._flows.of(entry)):
+            if request.number and isinstance(entry, Entry) and self._matching(entry) is not None:
                 found += 1
             if at % _TURN == 0:
                 await asyncio.sleep(0)
         return at
+
+    def _matching(self, entry: Entry) -> flow_pb2.Flow | None:
+        if self._types is not None and entry.record[TYPE] not in self._types:
+            return None
+        flow = self._flows.of(entry)
+        return flow if self._passes(flow) else None
 
     async def _next(self, at: int) -> None:
         """Waits for entry `at`; not beyond the time at which the client is to hear of a loss."""

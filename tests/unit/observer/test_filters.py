@@ -222,6 +222,20 @@ def test_what_makes_no_sense_is_refused_with_the_field_named(fields: dict[str, A
         filters.one(pb.FlowFilter(**fields))
 
 
+@pytest.mark.parametrize(
+    ("whitelist", "types"),
+    [
+        ([], None),
+        ([{"event_type": [{"type": 1}]}], {1}),
+        ([{"event_type": [{"type": 1}, {"type": 4}]}, {"event_type": [{"type": 7}]}], {1, 4, 7}),
+        ([{"event_type": [{"type": 1}]}, {"source_pod": ["x"]}], None),
+        ([{"event_type": [{"type": 0}]}], None),
+    ],
+)
+def test_what_need_not_be_decoded_is_known_by_its_type(whitelist: list[Any], types: set[int] | None) -> None:
+    assert filters.event_types([pb.FlowFilter(**fields) for fields in whitelist]) == types
+
+
 def test_http_of_l7_events_is_fine() -> None:
     assert filters.one(pb.FlowFilter(http_method=["GET"], event_type=[{"type": 129}]))(an_http_flow())
 
