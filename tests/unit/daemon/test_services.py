@@ -1,0 +1,83 @@
+"""A number never changes its meaning while a program may be using it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from snapshots import service
+from weft.daemon.datapath import services
+from weft.daemon.datapath.rows import Slot, SlotRow, text
+
+ROOM = (1000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "after"),
+    [
+        ([], [1, 2], [1, 2]),
+        ([1, 2, 3], [1, 2, 3], [1, 2, 3]),
+        ([1, 2, 3], [3, 2, 1], [1, 2, 3]),
+        ([1, 2, 3], [1, 3, 4], [1, 4, 3]),
+        ([1, 2, 3], [2, 3], [3, 2]),
+        ([1, 2, 3], [3], [3]),
+        ([1, 2, 3], [], []),
+        ([1, 2], [1, 2, 5, 6], [1, 2, 5, 6]),
+        ([1, 2, 3], [7], [7]),
+    ],
+)
+def test_backends_keep_their_slots(before: list[int], wanted: list[int], after: list[int]) -> None:
+    assert services.arrange(before, wanted) == after
+
+
+def test_arranging_loses_and_invents_nothing() -> None:
+    lots = random.Random(7)
+    for _ in range(500):
+        before = lots.sample(range(1, 20), lots.randrange(10))
+        wanted = lots.sample(range(1, 20), lots.randrange(10))
+        after = services.arrange(before, wanted)
+        assert sorted(after) == sorted(wanted)
+        kept = [at for at, number in enumerate(before[: len(wanted)]) if number in wanted]
+        assert all(after[at] == before[at] for at in kept)
+
+
+def test_ids_are_those_in_the_kernel() -> None:
+    first = services.wanted({"a": service("a", "10.96.0.1", ("10.0.0.1", 80), ("10.0.0.2", 80))}, {}, {}, *ROOM)
+    again = services.wanted(
+        {"a": service("a", "10.96.0.1", ("10.0.0.2", 80), ("10.0.0.3", 80))}, first.backends, first.slots, *ROOM
+    )
+    ids = {text(row.address): number for number, row in first.backends.items()}
+    later = {text(row.address): number for number, row in again.backends.items()}
+    assert later["10.0.0.2"] == ids["10.0.0.2"] and later["10.0.0.3"] not in ids.values()
+    heads = [next(row for slot, row in made.slots.items() if not slot.number) for made in (first, again)]
+    assert heads[0].service_id == heads[1].service_id
+
+
+def test_a_service_without_backends_is_there_and_empty() -> None:
+    made = services.wanted({"a": service("a", "10.96.0.1")}, {}, {}, *ROOM)
+    ((slot, row),) = made.slots.items()
+    assert slot.number == 0 and row == SlotRow(0, 0, 1)
+
+
+def test_backends_of_the_other_family_are_not_used() -> None:
+    made = services.wanted({"a": service("a", "10.96.0.1", ("fd00::1", 80))}, {}, {}, *ROOM)
+    assert not made.backends
+
+
+def test_two_services_with_one_address_the_second_is_refused() -> None:
+    both = {name: service(name, "10.96.0.1", ("10.0.0.1", 80)) for name in "ab"}
+    made = services.wanted(both, {}, {}, *ROOM)
+    assert made.refused == {"default/b": "10.96.0.1:80 belongs to service default/a"}
+
+
+def test_what_does_not_fit_is_refused_whole_and_what_is_in_force_goes_first() -> None:
+    old = services.wanted({"z": service("z", "10.96.0.9", ("10.0.0.1", 80))}, {}, {}, *ROOM)
+    both = {
+        "a": service("a", "10.96.0.1", *((f"10.0.1.{n}", 80) for n in range(1, 9))),
+        "z": service("z", "10.96.0.9", ("10.0.0.1", 80)),
+    }
+    made = services.wanted(both, old.backends, old.slots, 5, 100)
+    assert set(made.refused) == {"default/a"} and set(made.owners.values()) == {"default/z"}
+    assert "does not fit" in made.refused["default/a"]
+    assert all(isinstance(slot, Slot) and slot.frontend.address[3] == 9 for slot in made.slots)
