@@ -250,7 +250,7 @@ def put_policies(flow: pb.Flow, event: Event, policies: tuple[PolicyName, ...]) 
 
 
 def summary(event: Event) -> str:
-    """Hubble's one line, and what Weft has to add."""
+    """Hubble's one line, and what Weft has to add. A socket's event has the socket's own end as the source."""
     if event.type == EventType.SOCK:
         return sock_summary(event)
     if event.protocol == Protocol.TCP:
@@ -267,7 +267,7 @@ def summary(event: Event) -> str:
 def sock_summary(event: Event) -> str:
     line = _L4.get(event.protocol, "Unknown")
     if event.sub_type == SockEvent.OPEN:
-        return f"{line} opened"
+        return f"{line} {'accepted' if event.direction == Direction.INGRESS else 'connected'}"
     if event.sub_type == SockEvent.CLOSE:
         return (
             f"{line} closed: {event.bytes_sent} bytes sent, {event.bytes_received} received, "

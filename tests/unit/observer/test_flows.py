@@ -157,7 +157,8 @@ def test_a_socket_that_opens_and_one_that_closes() -> None:
     assert opened.Type == pb.SOCK and opened.verdict == pb.TRACED
     assert (opened.event_type.type, opened.event_type.sub_type) == (7, 101)
     assert opened.sock_xlate_point == pb.SOCK_XLATE_POINT_UNKNOWN
-    assert (opened.socket_cookie, opened.cgroup_id, opened.Summary) == (5, 9, "TCP opened")
+    assert (opened.socket_cookie, opened.cgroup_id, opened.Summary) == (5, 9, "TCP accepted")
+    assert flow(EventType.SOCK, sub_type=SockEvent.OPEN, direction=1).Summary == "TCP connected"
     closed = flow(
         EventType.SOCK, sub_type=SockEvent.CLOSE, bytes_sent=10, bytes_received=2000, srtt_us=153, retransmits=1
     )

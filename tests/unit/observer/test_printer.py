@@ -173,9 +173,9 @@ COMPACT: dict[str, tuple[pb.Flow, dict[str, Any], str]] = {
         f"{HEAD}{UNKNOWN}post-xlate-fwd TRANSLATED (TCP)\n",
     ),
     "a socket that opens": (
-        verdict(event_type={"type": 7, "sub_type": 101}, verdict=pb.TRACED, Summary="TCP opened"),
+        verdict(event_type={"type": 7, "sub_type": 101}, verdict=pb.TRACED, Summary="TCP connected"),
         {},
-        f"{HEAD}{UNKNOWN}sock-open TRACED (TCP opened)\n",
+        f"{HEAD}{UNKNOWN}sock-open TRACED (TCP connected)\n",
     ),
     "of a type that nobody knows": (
         flow(event_type={"type": 42}), {}, f"{HEAD}{ENDS}UNKNOWN DROPPED{TAIL}",
