@@ -5,8 +5,9 @@ nobody but an attacker (a response sent to us, a header that is cut off). No for
 `cluster.local` is REFUSED. The rules, in order:
 
     not a query, shorter than a header      no answer
-    does not parse, not one question        FORMERR
     another opcode                          NOTIMP
+    does not parse, not one question        FORMERR
+    another class                           REFUSED
     outside the zone                        REFUSED
     in the zone, unknown                    NXDOMAIN
     known, no record of this type           NOERROR, empty, with the SOA
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import struct
 import threading
@@ -23,20 +25,39 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import cast
 
-from dnslib import AAAA, CLASS, EDNS0, OPCODE, PTR, QTYPE, RCODE, RR, SOA, SRV, A, DNSHeader, DNSLabel, DNSRecord
+from dnslib import (
+    AAAA,
+    CLASS,
+    EDNS0,
+    OPCODE,
+    PTR,
+    QTYPE,
+    RCODE,
+    RR,
+    SOA,
+    SRV,
+    A,
+    DNSHeader,
+    DNSLabel,
+    DNSQuestion,
+    DNSRecord,
+)
 
 from weft.policies.snapshot import BackendItem, ClusterPart, ServiceItem, ServicePortItem
 
 ADDRESSES = ("10.96.0.10", "fd00:10:96::a")
 PORT = 53
 ZONE = ("cluster", "local")
+ANY_CLASS = 255
 TTL = 5  # seconds; as short as Kubernetes' own, for what stands behind a headless name moves
-HEADER = struct.Struct("!HHHHHH")
+HEADER, QUESTION_END = struct.Struct("!HHHHHH"), struct.Struct("!HH")
 UDP_PLAIN, UDP_MOST = 512, 1232  # bytes: without EDNS; and what passes every path unfragmented
 TCP_CLIENTS, TCP_IDLE = 64, 5.0  # open connections at most, and the seconds one may be silent
 REVERSE_4, REVERSE_6 = ("in-addr", "arpa"), ("ip6", "arpa")
 IPAddress = IPv4Address | IPv6Address
+log = logging.getLogger("weft.dns")
 
 
 @dataclass(frozen=True)
@@ -146,15 +167,74 @@ def hosts(item: ServiceItem, port: ServicePortItem) -> tuple[str, ...]:
     return tuple(dict.fromkeys(host_of(b) for b in port.backends)) if item.headless else ("",)
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`labels`: most specific first, as they were written. `room`: what the client takes by datagram."""
+
+    labels: tuple[bytes, ...]
+    kind: int
+    klass: int
+    room: int
+    edns: bool
+
+
+class Malformed(ValueError):
+    """Bytes that are no question."""
+
+
+def parse(message: bytes) -> Question:
+    """Read by hand, for it is what strangers send: dnslib follows compression pointers, which no question needs,
+    by recursion. What stands behind the question is looked at only for EDNS. Raises Malformed."""
+    _, _, questions, answers, authorities, additional = HEADER.unpack_from(message)
+    if questions != 1:
+        raise Malformed(f"{questions} questions")
+    labels, at = _name(message, HEADER.size)
+    if len(message) < at + QUESTION_END.size:
+        raise Malformed("the question is cut off")
+    kind, klass = QUESTION_END.unpack_from(message, at)
+    room = 0
+    if additional and not answers and not authorities:
+        room = _edns_room(message[at + QUESTION_END.size :])
+    return Question(labels, kind, klass, max(UDP_PLAIN, min(room, UDP_MOST)), room > 0)
+
+
+def _name(message: bytes, at: int) -> tuple[tuple[bytes, ...], int]:
+    labels: list[bytes] = []
+    start = at
+    while True:
+        length = message[at] if at < len(message) else 64
+        if length > 63:  # or past the end
+            raise Malformed("the name has no end, or is compressed")
+        at += 1 + length
+        if not length:
+            return tuple(labels), at
+        if at > len(message) or at - start > 254:
+            raise Malformed("the name is cut off or too long")
+        labels.append(bytes(message[at - length : at]))
+
+
+def _edns_room(rest: bytes) -> int:
+    """Of an OPT record, whose name is the root: the class is the size (RFC 6891); 0: no such record."""
+    if len(rest) < 11 or rest[0] or int.from_bytes(rest[1:3], "big") != QTYPE.OPT:
+        return 0
+    return max(int.from_bytes(rest[3:5], "big"), UDP_PLAIN)
+
+
 def respond(message: bytes, directory: Directory, limit: int = UDP_PLAIN) -> bytes | None:
     """The answer to one message. `limit`: of a datagram without EDNS; 65535 on a stream. Never raises."""
     if len(message) < HEADER.size or message[2] & 0x80:
         return None
+    if message[2] >> 3 & 15 != OPCODE.QUERY:
+        return _bare(message, RCODE.NOTIMP)
     try:
-        query = DNSRecord.parse(message)
-        return _respond(query, directory, limit)
-    except Exception:  # dnslib raises DNSError, and others from inside, for bytes that are no message
+        question = parse(message)
+    except Malformed:
         return _bare(message, RCODE.FORMERR)
+    try:
+        return _answer(message, question, directory, max(limit, question.room))
+    except Exception:
+        log.exception("a question we could not answer: %s", message.hex())
+        return _bare(message, RCODE.SERVFAIL)
 
 
 def _bare(message: bytes, code: int) -> bytes:
@@ -163,42 +243,33 @@ def _bare(message: bytes, code: int) -> bytes:
     return HEADER.pack(number, 0x8000 | (flags & 0x7900) | code, 0, 0, 0, 0)
 
 
-def _respond(query: DNSRecord, directory: Directory, limit: int) -> bytes:
-    if query.header.opcode != OPCODE.QUERY:
-        return _bare(query.pack(), RCODE.NOTIMP)
-    if len(query.questions) != 1:
-        return _bare(query.pack(), RCODE.FORMERR)
-    reply = query.reply(ra=0, aa=1)
-    reply.rr, reply.auth, reply.ar = [], [], []
-    reply.header.rcode = _fill(reply, query.q, directory)
-    if sizes := [record.edns_len for record in query.ar if record.rtype == QTYPE.OPT]:
+def _answer(message: bytes, question: Question, directory: Directory, limit: int) -> bytes:
+    number, flags, *_ = HEADER.unpack_from(message)
+    header = DNSHeader(id=number, qr=1, aa=1, rd=flags >> 8 & 1, ra=0)
+    label = DNSLabel(question.labels)
+    reply = DNSRecord(header, q=DNSQuestion(label, question.kind, question.klass))
+    reply.header.rcode = _fill(reply, label, question, directory)
+    if question.edns:
         reply.add_ar(EDNS0(udp_len=UDP_MOST))
-        limit = max(limit, min(sizes[0], UDP_MOST))
-    packed: bytes = reply.pack()
-    return packed if len(packed) <= limit else _cut(reply)
-
-
-def _cut(reply: DNSRecord) -> bytes:
-    """Too long for its datagram: the client asks again by TCP."""
-    header = DNSHeader(reply.header.id, reply.header.bitmap)
-    header.tc = 1
-    packed: bytes = DNSRecord(header, questions=reply.questions, ar=reply.ar).pack()
+    packed = bytes(reply.pack())
+    if len(packed) > limit:  # too long for its datagram: the client asks again by TCP
+        reply.header.tc, reply.rr, reply.auth = 1, [], []
+        packed = bytes(reply.pack())
     return packed
 
 
-def _fill(reply: DNSRecord, question: object, directory: Directory) -> int:
-    """Adds the records that answer `question`; the response code."""
-    label, kind = question.qname, question.qtype  # type: ignore[attr-defined]
-    if question.qclass not in (CLASS.IN, CLASS["*"]):  # type: ignore[attr-defined]
+def _fill(reply: DNSRecord, label: DNSLabel, question: Question, directory: Directory) -> int:
+    """Adds the records that answer the question; the response code."""
+    if question.klass not in (CLASS.IN, ANY_CLASS):
         return int(RCODE.REFUSED)
-    name = tuple(part.decode("ascii", "replace").lower() for part in label.label)
+    name = tuple(part.decode("ascii", "replace").lower() for part in question.labels)
     if name[-2:] in (REVERSE_4, REVERSE_6):
-        return _fill_reverse(reply, label, kind, name, directory)
+        return _fill_reverse(reply, label, question.kind, name, directory)
     if name[-2:] != ZONE:
         return int(RCODE.REFUSED)
     found = directory.find(name[:-2])
     if found is not None:
-        for record in _records(label, kind, name, found):
+        for record in _records(label, question.kind, name, found):
             reply.add_answer(record)
     if not reply.rr:
         reply.add_auth(_soa())
@@ -257,6 +328,7 @@ class Server:
         self._where = [(address, port) for address in addresses]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="weft-dns", daemon=True)
+        self._listeners: list[asyncio.BaseTransport | asyncio.Server] = []
         self._clients = 0
         self.answered = self.ignored = 0
 
@@ -271,15 +343,19 @@ class Server:
 
     def _run(self) -> None:
         self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
+        for listener in self._listeners:
+            listener.close()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
 
     async def _bind(self) -> None:
         for where in self._where:
-            await self._loop.create_datagram_endpoint(lambda: _Datagrams(self), local_addr=where)
-            await asyncio.start_server(self._stream, *where, limit=1 << 16, backlog=TCP_CLIENTS)
+            datagrams, _ = await self._loop.create_datagram_endpoint(lambda: _Datagrams(self), local_addr=where)
+            streams = await asyncio.start_server(self._stream, *where, limit=1 << 16, backlog=TCP_CLIENTS)
+            self._listeners += [datagrams, streams]
 
     def answer(self, message: bytes, limit: int) -> bytes | None:
         reply = respond(message, self._directory(), limit)
@@ -310,8 +386,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)  # in 3.11 it is one by behaviour only
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if (reply := self._server.answer(data, UDP_PLAIN)) is not None:

@@ -174,7 +174,7 @@ class Controller:
                 self.store.put(completed)
 
     def _tell_slices(self) -> None:
-        pods = [backend(pod) for pod in self._pods.values() if not pod.external and not pod.state.terminating]
+        pods = [backend(pod) for pod in self._pods.values() if pod.serves]
         slices = [
             each for _, manifest in self.store.of_kind("Service") for each in endpoints.slices(manifest, pods)
         ]

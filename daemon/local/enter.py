@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from weft.daemon.cli.failure import Failure
-from weft.daemon.local import cgroup, launch, state
+from weft.daemon.local import cgroup, launch, state, teardown
 from weft.daemon.local.names import Cluster
 from weft.daemon.local.state import PodState, State
 
@@ -45,7 +45,8 @@ def container_of(pod: PodState, name: str) -> str:
 
 def pid_of(cluster: Cluster, pod: PodState, container: str) -> int:
     """Of the container's process, which is seen to be in the pod's cgroup and past its launcher."""
-    group = cluster.pod_cgroup(cgroup.mount_point(), pod.node, pod.namespace, pod.name)
+    where = pod.node or teardown.OUTSIDE
+    group = cluster.pod_cgroup(cgroup.mount_point(), where, pod.namespace, pod.name)
     end = time.monotonic() + STARTING
     while True:
         now = state.read_state(cluster).pods.get(f"{pod.namespace}/{pod.name}", pod)

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -27,6 +28,7 @@ from weft.daemon.local.names import Cluster, link_name, node_name
 
 BRIDGE = "br0"
 UPLINK = "eth0"
+UNDERLAY = ("172.30.0.0/24", "fd00:172:30::/64")  # IPv4, IPv6
 #: Addresses are ours by construction, so nobody need be asked first: an address is usable at once.
 NO_DAD = {f"ipv6/conf/{scope}/{key}": "0" for scope in ("all", "default") for key in ("accept_dad", "accept_ra")}
 NO_DAD |= {"ipv6/conf/default/dad_transmits": "0"}
@@ -50,10 +52,15 @@ def _bits(address: str) -> int:
     return ip_address(address).max_prefixlen
 
 
-@contextlib.contextmanager
-def _links(netns: str) -> Iterator[Any]:
-    with netlink.routes(netns) as routes:
-        yield routes
+def _links(netns: str, work: Callable[[Any], object]) -> None:
+    """`work` with a socket for links, addresses and routes of that namespace, in a thread that is in it: pyroute2
+    would fork to get there, and a process with gRPC in it must not fork."""
+
+    def there() -> None:
+        with netlink.routes() as routes:
+            work(routes)
+
+    namespaces.inside(netns, there)
 
 
 def _index(routes: Any, name: str) -> int:
@@ -76,22 +83,29 @@ def fresh(netns: str, sysctls: dict[str, str]) -> None:
     namespaces.delete(netns)
     namespaces.create(netns)
     namespaces.write_sysctls(netns, sysctls)
-    with _links(netns) as routes:
-        _up(routes, "lo")
+    _links(netns, lambda routes: _up(routes, "lo"))
 
 
 def make_underlay(cluster: Cluster) -> None:
     fresh(cluster.underlay, NO_DAD)
-    with _links(cluster.underlay) as routes:
+
+    def bridge(routes: Any) -> None:
         routes.link("add", ifname=BRIDGE, kind="bridge", br_forward_delay=0)
         _up(routes, BRIDGE)
+
+    _links(cluster.underlay, bridge)
 
 
 def _plug(cluster: Cluster, port: str, netns: str) -> None:
     """A cable from the bridge to `eth0` of `netns`."""
-    with _links(cluster.underlay) as routes:
+
+    def plug(routes: Any) -> None:
+        for stale in routes.link_lookup(ifname=port):
+            routes.link("del", index=stale)
         routes.link("add", ifname=port, kind="veth", peer={"ifname": UPLINK, "net_ns_fd": netns})
         routes.link("set", index=_index(routes, port), master=_index(routes, BRIDGE), state="up")
+
+    _links(cluster.underlay, plug)
 
 
 def make_node(cluster: Cluster, index: int, nodes: int) -> None:
@@ -100,7 +114,8 @@ def make_node(cluster: Cluster, index: int, nodes: int) -> None:
     netns = cluster.node_netns(name)
     fresh(netns, NODE_SYSCTLS)
     _plug(cluster, name, netns)
-    with _links(netns) as routes:
+
+    def wire(routes: Any) -> None:
         uplink = _up(routes, UPLINK, tuple(zip(own.addresses, (24, 64), strict=True)))
         _up(routes, "lo", [(address, _bits(address)) for address in DNS_ADDRESSES])
         for services in (SERVICES_4, SERVICES_6):
@@ -110,6 +125,8 @@ def make_node(cluster: Cluster, index: int, nodes: int) -> None:
                 routes.route("replace", dst=cidr, gateway=gateway, oif=uplink)
         for cidr in own.pod_cidrs:  # a pod that is gone: unreachable, not a loop through some default route
             routes.route("replace", dst=cidr, type="unreachable")
+
+    _links(netns, wire)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,58 +141,63 @@ class PodLink:
 
 def make_pod(cluster: Cluster, link: PodLink) -> None:
     netns = cluster.pod_netns(link.namespace, link.pod)
-    node_ns = cluster.node_netns(node_name(link.node))
     ours = link_name(link.namespace, link.pod)
     fresh(netns, POD_SYSCTLS)
-    with _links(node_ns) as routes:
+
+    def node_end(routes: Any) -> None:
         for stale in routes.link_lookup(ifname=ours):
             routes.link("del", index=stale)
         routes.link("add", ifname=ours, kind="veth", peer={"ifname": UPLINK, "net_ns_fd": netns})
         index = _up(routes, ours, [(GATEWAY_4, 32), (GATEWAY_6, 64)])
         for ip, source in zip(link.ips, NodeNet(link.node).addresses, strict=True):
             routes.route("replace", dst=f"{ip}/{_bits(ip)}", oif=index, scope="link", prefsrc=source)
-    with _links(netns) as routes:
+
+    def pod_end(routes: Any) -> None:
         index = _up(routes, UPLINK, [(ip, _bits(ip)) for ip in link.ips])
         routes.route("replace", dst=f"{GATEWAY_4}/32", oif=index, scope="link")
         routes.route("replace", dst="0.0.0.0/0", gateway=GATEWAY_4, oif=index)
         routes.route("replace", dst="::/0", gateway=GATEWAY_6, oif=index)
 
+    _links(cluster.node_netns(node_name(link.node)), node_end)
+    _links(netns, pod_end)
+
 
 def make_outside(cluster: Cluster, namespace: str, pod: str, ips: Sequence[str], nodes: int) -> None:
     """A host that is no workload: on the bridge, with routes between it and every node."""
     netns = cluster.pod_netns(namespace, pod)
-    port = "out" + hashlib.sha256(netns.encode()).hexdigest()[:10]
+    nets = [NodeNet(index) for index in range(1, nodes + 1)]
     fresh(netns, POD_SYSCTLS)
-    with _links(cluster.underlay) as routes:
-        for stale in routes.link_lookup(ifname=port):
-            routes.link("del", index=stale)
-    _plug(cluster, port, netns)
-    with _links(netns) as routes:
+    _plug(cluster, "out" + hashlib.sha256(netns.encode()).hexdigest()[:10], netns)
+
+    def outside(routes: Any) -> None:
         uplink = _up(routes, UPLINK, [(ip, _bits(ip)) for ip in ips])
         for ip in ips:
-            routes.route("replace", dst=_underlay_cidr(ip), oif=uplink, scope="link", prefsrc=ip)
-            for node in (NodeNet(i) for i in range(1, nodes + 1)):
-                at = 0 if _bits(ip) == 32 else 1
-                routes.route("replace", dst=node.pod_cidrs[at], gateway=node.addresses[at], oif=uplink, prefsrc=ip)
-    for node in (NodeNet(i) for i in range(1, nodes + 1)):
-        with _links(cluster.node_netns(node_name(node.index))) as routes:
-            for ip in ips:
-                source = node.addresses[0 if _bits(ip) == 32 else 1]
-                uplink = _index(routes, UPLINK)
-                routes.route("replace", dst=f"{ip}/{_bits(ip)}", oif=uplink, scope="link", prefsrc=source)
+            six = ":" in ip
+            routes.route("replace", dst=UNDERLAY[six], oif=uplink, scope="link", prefsrc=ip)
+            for net in nets:
+                routes.route("replace", dst=net.pod_cidrs[six], gateway=net.addresses[six], oif=uplink, prefsrc=ip)
+
+    _links(netns, outside)
+    for net in nets:
+        _links(cluster.node_netns(node_name(net.index)), partial(_lead_outside, net, ips))
 
 
-def _underlay_cidr(ip: str) -> str:
-    return "172.30.0.0/24" if _bits(ip) == 32 else "fd00:172:30::/64"
+def _lead_outside(net: NodeNet, ips: Sequence[str], routes: Any) -> None:
+    uplink = _index(routes, UPLINK)
+    for ip in ips:
+        source = net.addresses[":" in ip]
+        routes.route("replace", dst=f"{ip}/{_bits(ip)}", oif=uplink, scope="link", prefsrc=source)
 
 
 def unmake_outside(cluster: Cluster, namespace: str, pod: str, ips: Sequence[str], nodes: int) -> None:
+    def forget(routes: Any) -> None:
+        for ip in ips:
+            with contextlib.suppress(netlink.NetlinkError):  # gone before: as wished
+                routes.route("del", dst=f"{ip}/{_bits(ip)}")
+
     namespaces.delete(cluster.pod_netns(namespace, pod))
     for index in range(1, nodes + 1):
-        with _links(cluster.node_netns(node_name(index))) as routes:
-            for ip in ips:
-                with contextlib.suppress(netlink.NetlinkError):  # gone before: as wished
-                    routes.route("del", dst=f"{ip}/{_bits(ip)}")
+        _links(cluster.node_netns(node_name(index)), forget)
 
 
 def unmake_pod(cluster: Cluster, namespace: str, pod: str) -> None:

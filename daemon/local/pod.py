@@ -21,7 +21,7 @@ from typing import Any
 from weft.daemon.dns import ADDRESSES as DNS_ADDRESSES
 from weft.daemon.local import cgroup, echo, namespaces, network, teardown
 from weft.daemon.local.container import Place, Runner
-from weft.daemon.local.manifests import Container, Facts, PodSpec, read_pod
+from weft.daemon.local.manifests import Container, Facts, PodSpec, external_addresses, read_pod
 from weft.daemon.local.names import Cluster
 from weft.daemon.local.network import PodLink
 from weft.daemon.local.node import Node
@@ -63,6 +63,11 @@ class Pod:
     @property
     def external(self) -> bool:
         return self._spec is not None and bool(self._spec.external)
+
+    @property
+    def serves(self) -> bool:
+        """Whether it may stand behind a Service, ready or not: a workload, read and not ending."""
+        return bool(self.containers) and not self.external and not self.state.terminating
 
     @property
     def containers(self) -> tuple[Container, ...]:
@@ -139,8 +144,10 @@ class Pod:
 
     @property
     def cgroup(self) -> Path:
+        """A host outside is in none of a node's: its sockets are not the mesh's."""
+        where = teardown.OUTSIDE if external_addresses(self.manifest) else self.node.name
         root = cgroup.mount_point()
-        return self._context.cluster.pod_cgroup(root, self.node.name, self.state.namespace, self.state.name)
+        return self._context.cluster.pod_cgroup(root, where, self.state.namespace, self.state.name)
 
     @property
     def folder(self) -> Path:

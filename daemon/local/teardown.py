@@ -19,7 +19,7 @@ from weft.daemon.local.addresses import MAX_NODES
 from weft.daemon.local.names import Cluster, node_name
 
 MARK = "local"  # in the run directory (this room's folder) and in the state directory (a file)
-SUPERVISOR, OPERATOR = "_supervisor", "_operator"  # cgroups beside those of the nodes
+SUPERVISOR, OPERATOR, OUTSIDE = "_supervisor", "_operator", "_outside"  # cgroups beside those of the nodes
 NODES = tuple(node_name(i) for i in range(1, MAX_NODES + 1))
 
 
@@ -73,7 +73,7 @@ def remove(cluster: Cluster) -> list[str]:
 
 def _processes(cluster: Cluster) -> list[str]:
     group = cluster.cgroup(cgroup.mount_point())
-    ours = [group / name for name in (SUPERVISOR, OPERATOR, *NODES) if (group / name).exists()]
+    ours = [group / name for name in (SUPERVISOR, OPERATOR, OUTSIDE, *NODES) if (group / name).exists()]
     count = sum(len(cgroup.processes(folder)) for path in ours for folder in cgroup.folders(path))
     for path in ours:
         cgroup.remove(path)
