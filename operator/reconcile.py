@@ -28,9 +28,11 @@ from weft.policies.objects import Object
 
 log = logging.getLogger(__name__)
 
-#: Seconds. From a change to its revision when nothing happened lately, and between revisions when much happens.
+#: Seconds from a change to its revision when nothing happened lately.
 QUIET_DELAY = 0.002
+#: Between revisions when much happens: ten times what the last one cost, so that a tenth of the time goes into it.
 BUSY_INTERVAL = 0.05
+BUSY_FACTOR = 10
 #: How often the state folder catches up with what a power cut must not take, or with what a full disk refused.
 UPKEEP_INTERVAL = 1.0
 
@@ -57,6 +59,7 @@ class Reconciler:
         self._waiting: list[asyncio.Future[int]] = []
         self._running = False
         self._flushed_at = 0.0
+        self._cost = 0.0  # seconds of the last reconciliation
 
     def load(self) -> None:
         """Puts what the store has loaded into the cluster."""
@@ -132,7 +135,8 @@ class Reconciler:
         while True:
             await self._noted.wait()
             quiet_for = time.monotonic() - self._flushed_at
-            await asyncio.sleep(max(QUIET_DELAY, BUSY_INTERVAL - quiet_for))
+            interval = min(BUSY_INTERVAL, BUSY_FACTOR * self._cost)
+            await asyncio.sleep(max(QUIET_DELAY, interval - quiet_for))
             await self._flush()
 
     async def upkeep(self) -> None:
@@ -148,6 +152,7 @@ class Reconciler:
                 self.hub.forget_full()
 
     async def _flush(self) -> None:
+        began = time.monotonic()
         self._noted.clear()
         waiting, self._waiting = self._waiting, []
         self._running = True
@@ -160,6 +165,7 @@ class Reconciler:
         finally:
             self._running = False
             self._flushed_at = time.monotonic()
+            self._cost = self._flushed_at - began
             for future in waiting:
                 if not future.done():
                     future.set_result(self.hub.revision)
