@@ -51,34 +51,33 @@ class Census:
 
     def __init__(self, allocator: Allocator) -> None:
         self._allocator = allocator
-        self._users: dict[Labels, int] = {}
         self._numbers: dict[Labels, int] = {}
-        self._came: dict[int, Labels] = {}
-        self._idle: set[Labels] = set()
+        self._labels: dict[int, Labels] = {}
+        self._users: dict[int, int] = {}
+        self._came: set[int] = set()
+        self._idle: set[int] = set()
 
     def acquire(self, labels: Labels) -> int:
         """Raises Exhausted."""
         number = self._numbers.get(labels)
         if number is None:
-            number = self._numbers[labels] = self._allocator.allocate(labels)
-            self._came[number] = labels
-        self._users[labels] = self._users.get(labels, 0) + 1
-        self._idle.discard(labels)
+            number = self._allocator.allocate(labels)
+            self._numbers[labels], self._labels[number] = number, labels
+            self._came.add(number)
+        self._users[number] = self._users.get(number, 0) + 1
+        self._idle.discard(number)
         return number
 
-    def release(self, labels: Labels) -> None:
-        self._users[labels] -= 1
-        if not self._users[labels]:
-            self._idle.add(labels)
+    def release(self, number: int) -> None:
+        self._users[number] -= 1
+        if not self._users[number]:
+            self._idle.add(number)
 
     def settle(self) -> tuple[dict[int, Labels], set[int]]:
-        came, self._came = self._came, {}
-        gone = set()
-        for labels in self._idle:
-            number = self._numbers.pop(labels)
-            del self._users[labels]
+        gone = self._idle - self._came
+        came = {number: self._labels[number] for number in sorted(self._came - self._idle)}
+        for number in self._idle:
+            del self._numbers[self._labels.pop(number)], self._users[number]
             self._allocator.release(number)
-            if came.pop(number, None) is None:
-                gone.add(number)
-        self._idle.clear()
+        self._came, self._idle = set(), set()
         return came, gone

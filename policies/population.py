@@ -22,7 +22,7 @@ CLUSTER_NAME = "default"
 
 
 class Population:
-    """Note changes with `pod_changed` and `node_changed`, then `settle`: `touched` and `pods` say what it touched."""
+    """Note changes with `pod_changed` and `node_changed`; then `settle`, and `touched` and `pods` say what it touched."""
 
     def __init__(self, catalog: Catalog, allocator: Allocator) -> None:
         self.pods: set[str] = set()  # noted or touched since the last `clear`
@@ -33,7 +33,7 @@ class Population:
         self._addresses = Addresses()
         self._prefixes = Prefixes()
         self._mentioned: frozenset[str] = frozenset()
-        self._identities: dict[str, dict[str, tuple[int, Labels]]] = {}  # pod -> address -> identity, as counted
+        self._identities: dict[str, dict[str, int]] = {}  # pod -> address -> identity, as counted
         self._starved: dict[str, str] = {}  # pods without an identity, and why
 
     def pod_changed(self, *keys: str) -> None:
@@ -62,8 +62,8 @@ class Population:
         for key in sorted(self.pods):  # who replays the same objects gives the same numbers
             self._identify(key)
         for identities in released:
-            for _, labels in identities.values():
-                self._census.release(labels)
+            for number in identities.values():
+                self._census.release(number)
         return self._census.settle()
 
     def address_item(self, ip: str) -> AddressItem | None:
@@ -73,8 +73,8 @@ class Population:
         if owner.kind == "Node":
             return AddressItem(ip, REMOTE_NODE, owner.name)
         key = f"{owner.namespace}/{owner.name}"
-        number, _ = self._identities.get(key, {}).get(ip, (0, None))
-        if not number:
+        number = self._identities.get(key, {}).get(ip)
+        if number is None:
             return None
         pod = self._catalog.pods[key]
         return AddressItem(ip, number, pod.node, key, named_ports(pod), *_workload(pod))
@@ -86,7 +86,7 @@ class Population:
         identities = self._identities.get(key)
         if pod is None or not pod.node or not identities:
             return None
-        number, _ = next(iter(identities.values()))
+        number = next(iter(identities.values()))
         return pod.node, EndpointItem(
             pod.namespace, pod.name, tuple(identities), number, named_ports(pod), *_workload(pod)
         )
@@ -129,14 +129,14 @@ class Population:
         pod = self._catalog.pods.get(key)
         if pod is None or not is_workload(pod):
             return
-        taken: dict[str, tuple[int, Labels]] = {}
+        taken: dict[str, int] = {}
         try:
             for ip, labels in self._labels(key, pod):
-                taken[ip] = self._census.acquire(labels), labels
+                taken[ip] = self._census.acquire(labels)
         except Exhausted as error:
             self._starved[key] = str(error)
-            for _, labels in taken.values():
-                self._census.release(labels)
+            for number in taken.values():
+                self._census.release(number)
         else:
             self._identities[key] = taken
 
