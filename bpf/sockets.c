@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0)
 /* Notices TCP sockets of local workloads being established and closed. Three callbacks in a connection's life, none
- * per packet or per round trip. Loopback is nobody's flow. */
+ * per packet or per round trip. Loopback is nobody's flow, nor is what a workload says to its own address. */
 #include <uapi/linux/bpf.h>
 #include "lib/address.h"
 #include "lib/balance.h"
@@ -26,7 +26,12 @@ static __always_inline void weft_read_ends(struct bpf_sock_ops *ctx, struct weft
 	}
 }
 
-/* The side that called connect() is the source, at both ends, when it opens and when it closes. */
+static __always_inline int weft_stays_inside(const struct weft_ends *ends)
+{
+	return weft_is_loopback(&ends->local) || weft_same_address(ends->local.addr, ends->remote.addr);
+}
+
+/* Seen from the socket: src is its own end. `direction` tells who opened it; when it closes nobody remembers. */
 static __always_inline void weft_socket_event(struct weft_event *event, const struct weft_ends *ends, __u8 direction)
 {
 	const struct weft_address *local = &ends->local, *remote = &ends->remote;
@@ -36,8 +41,8 @@ static __always_inline void weft_socket_event(struct weft_event *event, const st
 	event->protocol = IPPROTO_TCP;
 	event->src_port = local->port;
 	event->dst_port = remote->port;
-	__builtin_memcpy(event->src, local->addr, sizeof(event->src));
-	__builtin_memcpy(event->dst, remote->addr, sizeof(event->dst));
+	weft_copy_address(event->src, local->addr);
+	weft_copy_address(event->dst, remote->addr);
 }
 
 static __always_inline void weft_opened(struct bpf_sock_ops *ctx, __u8 direction)
@@ -46,7 +51,7 @@ static __always_inline void weft_opened(struct bpf_sock_ops *ctx, __u8 direction
 	struct weft_ends ends;
 
 	weft_read_ends(ctx, &ends);
-	if (weft_is_loopback(&ends.local))
+	if (weft_stays_inside(&ends))
 		return;
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	event = weft_event_reserve(WEFT_EV_SOCK, WEFT_SOCK_OPEN);
@@ -72,7 +77,7 @@ static __always_inline void weft_closed(struct bpf_sock_ops *ctx)
 		return;
 	weft_socket_event(event, &ends, WEFT_EGRESS);
 	event->socket_cookie = cookie;
-	event->bytes_sent = ctx->bytes_acked;
+	event->bytes_sent = ctx->bytes_acked; /* both as the kernel counts: FIN is a byte, and the client's SYN */
 	event->bytes_received = ctx->bytes_received;
 	event->srtt_us = ctx->srtt_us >> 3; /* the kernel keeps eighths */
 	event->retransmits = ctx->total_retrans;

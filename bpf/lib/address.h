@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
-/* The address of a socket or of its peer, as the maps hold it: IPv4 is IPv4, also when an IPv6 socket speaks it
+/* Addresses as the maps hold them: four words, IPv4 in the first. IPv4 is IPv4, also when an IPv6 socket speaks it
  * (::ffff:a.b.c.d, as Go's and Java's do). */
 #ifndef WEFT_ADDRESS_H
 #define WEFT_ADDRESS_H
@@ -16,6 +16,23 @@ struct weft_address {
 	__be16 port;
 	__u16 pad;
 };
+
+/* Word by word, and never from `x ? a : b`: a packet whose parts are chosen by pointer cannot live in registers. */
+static __always_inline void weft_copy_address(void *to, const void *from)
+{
+	const __u32 *have = from;
+	__u32 *words = to;
+
+	words[0] = have[0];
+	words[1] = have[1];
+	words[2] = have[2];
+	words[3] = have[3];
+}
+
+static __always_inline int weft_same_address(const __u32 *a, const __u32 *b)
+{
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
+}
 
 static __always_inline int weft_is_mapped(__u32 a, __u32 b, __u32 c)
 {

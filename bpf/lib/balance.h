@@ -26,7 +26,7 @@ static __always_inline void weft_service_key(const struct weft_address *service,
 {
 	__builtin_memset(key, 0, sizeof(*key));
 	key->family = service->family;
-	__builtin_memcpy(key->addr, service->addr, sizeof(key->addr));
+	weft_copy_address(key->addr, service->addr);
 	key->port = service->port;
 	key->protocol = protocol;
 }
@@ -94,7 +94,7 @@ static __always_inline int weft_choose(struct weft_service_key *key, __u32 count
 	if (!backend)
 		return 0; /* removed just now */
 	to->family = backend->family;
-	__builtin_memcpy(to->addr, backend->addr, sizeof(to->addr));
+	weft_copy_address(to->addr, backend->addr);
 	to->port = backend->port;
 	to->pad = 0;
 	return 1;
@@ -108,7 +108,7 @@ static __always_inline void weft_reverse_key(__u64 cookie, const struct weft_add
 	__builtin_memset(key, 0, sizeof(*key));
 	key->cookie = cookie;
 	key->family = backend->family;
-	__builtin_memcpy(key->addr, backend->addr, sizeof(key->addr));
+	weft_copy_address(key->addr, backend->addr);
 	key->port = backend->port;
 }
 
@@ -119,7 +119,7 @@ static __always_inline void weft_remember(__u64 cookie, const struct weft_addres
 	struct weft_reverse_key key;
 
 	weft_reverse_key(cookie, backend, &key);
-	__builtin_memcpy(value.addr, service->addr, sizeof(value.addr));
+	weft_copy_address(value.addr, service->addr);
 	if (weft_update(reverse, &key, &value, BPF_ANY))
 		weft_stat(WEFT_STAT_REVERSE_FAILED);
 }
@@ -140,7 +140,7 @@ static __always_inline void weft_affinity_key(__u64 cookie, const struct weft_ad
 	__builtin_memset(key, 0, sizeof(*key));
 	key->cookie = cookie;
 	key->family = service->family;
-	__builtin_memcpy(key->addr, service->addr, sizeof(key->addr));
+	weft_copy_address(key->addr, service->addr);
 	key->port = service->port;
 }
 
@@ -163,8 +163,8 @@ static __always_inline void weft_tell_choice(__u8 type, __u8 sub_type, __u8 prot
 	event->dst_port = backend->port;
 	event->length = bpf_ntohs(service->port);
 	event->cookie = service_id;
-	__builtin_memcpy(event->src, service->addr, sizeof(event->src));
-	__builtin_memcpy(event->dst, backend->addr, sizeof(event->dst));
+	weft_copy_address(event->src, service->addr);
+	weft_copy_address(event->dst, backend->addr);
 	event->socket_cookie = cookie;
 	event->cgroup_id = bpf_get_current_cgroup_id();
 	weft_event_submit(event);
@@ -181,7 +181,7 @@ static __always_inline void weft_tell_refusal(__u8 protocol, __u64 cookie, const
 	event->family = service->family;
 	event->protocol = protocol;
 	event->dst_port = service->port;
-	__builtin_memcpy(event->dst, service->addr, sizeof(event->dst));
+	weft_copy_address(event->dst, service->addr);
 	event->socket_cookie = cookie;
 	event->cgroup_id = bpf_get_current_cgroup_id();
 	weft_event_submit(event);

@@ -6,7 +6,7 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/in6.h>
-#include "lib/layout.h"
+#include "lib/address.h"
 
 #define WEFT_TCP_FIN 0x01
 #define WEFT_TCP_SYN 0x02
@@ -50,22 +50,6 @@ static __always_inline int weft_is_syn(const struct weft_packet *packet)
 {
 	return packet->protocol == IPPROTO_TCP &&
 	       (packet->tcp_flags & (WEFT_TCP_SYN | WEFT_TCP_ACK)) == WEFT_TCP_SYN;
-}
-
-/* Word by word, and never from `x ? a : b`: a packet whose parts are chosen by pointer cannot live in registers. */
-static __always_inline void weft_copy_address(void *to, const __u32 *from)
-{
-	__u32 *words = to;
-
-	words[0] = from[0];
-	words[1] = from[1];
-	words[2] = from[2];
-	words[3] = from[3];
-}
-
-static __always_inline int weft_same_address(const __u32 *a, const __u32 *b)
-{
-	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
 }
 
 static __always_inline int weft_no_address(const __u32 *a)
