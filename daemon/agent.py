@@ -55,6 +55,7 @@ class Agent:
         self._retry: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
         self._tidying: asyncio.Task[None] | None = None
+        self._thread_writes = False
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -119,7 +120,7 @@ class Agent:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        if self._tidying is not None and self.datapath.writer.unsure:
+        if self._thread_writes and self.datapath.writer.unsure:
             # What is in the kernel cannot be read while it is being tidied.
             self._retry = asyncio.get_running_loop().call_later(RETRY, self.settle)
             return
@@ -146,11 +147,12 @@ class Agent:
         try:
             await asyncio.sleep(TIDY_AFTER)
             if work := self.datapath.tidy():
+                self._thread_writes = True
                 self.datapath.tidied(await asyncio.to_thread(work))
         except OSError as error:
             log.warning("tidying up: %s", error)
         finally:
-            self._tidying = None
+            self._tidying, self._thread_writes = None, False
 
     def _tell_directory(self) -> None:
         if self.snapshot is None:

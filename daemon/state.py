@@ -66,6 +66,8 @@ class SnapshotFile:
                 snapshot, epoch = apply(snapshot, update, node), update.epoch
         except (ValueError, DecodeError, OutOfOrder) as error:
             self.health.found = f"{self._path}: {error}"
+        if snapshot is None and not self.health.found:
+            self.health.found = f"{self._path}: holds no record"
         return (snapshot, epoch) if snapshot else None
 
     def append(self, update: bytes, full: Callable[[], bytes]) -> None:
