@@ -22,11 +22,11 @@ CLUSTER_NAME = "default"
 
 
 class Population:
-    """Note changes with `pod_changed` and `node_changed`; then `settle`, and `touched` and `pods` say what it touched."""
+    """Note changes, then `settle`; `touched` (addresses) and `pods` say what that touched, until `clear`."""
 
     def __init__(self, catalog: Catalog, allocator: Allocator) -> None:
-        self.pods: set[str] = set()  # noted or touched since the last `clear`
-        self.touched: set[str] = set()  # addresses
+        self.pods: set[str] = set()
+        self.touched: set[str] = set()
         self._nodes: set[str] = set()
         self._catalog = catalog
         self._census = Census(allocator)
