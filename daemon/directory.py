@@ -48,6 +48,10 @@ class NodeDirectory:
     def endpoint(self, endpoint_id: int) -> Owner | None:
         return self._endpoints.get(endpoint_id)
 
+    def workload(self, name: str) -> Owner | None:
+        """ "namespace/pod" of this node."""
+        return self._endpoints.get(self._ep_ids.get(name, 0))
+
     def identity_labels(self, number: int) -> tuple[str, ...]:
         found = self._labels.get(number)
         if found is None:

@@ -31,6 +31,7 @@ from weft.daemon.datapath.reconcile import Facts, Reconciler
 from weft.daemon.metrics import AgentMetrics, Exposition, Figures
 from weft.daemon.node_api import NodeService, serve
 from weft.daemon.observer.service import Observer
+from weft.daemon.observer.workload_cgroups import WorkloadCgroups
 from weft.daemon.pump import LOSS_INTERVAL, Pump
 from weft.daemon.queries import Queries
 from weft.daemon.settings import Settings
@@ -132,6 +133,7 @@ class Node:
             capacity=self.settings.flows,
             version=self.version,
             registry=self.registry,
+            workload_of=WorkloadCgroups(self.settings.cgroup, self.agent.directory.workload),
         )
         metrics = AgentMetrics(self.registry, self)
         self.agent.on_delay = metrics.delay.observe
