@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,17 +100,16 @@ class Upstream:
         # A channel for each attempt: a channel's own back-off would hide an operator that is back.
         async with grpc.aio.insecure_channel(self._target, options=OPTIONS) as channel:
             await asyncio.wait_for(channel.channel_ready(), CONNECT_TIMEOUT)
-            acks: asyncio.Queue[pb.NodeMessage] = asyncio.Queue()
-            acks.put_nowait(self._hello())
             got_any = False
             stub: Any = control_pb2_grpc.ControlStub(channel)  # type: ignore[no-untyped-call]
-            stream = stub.Stream(_drain(acks))
+            stream = stub.Stream()
+            await stream.write(self._hello())
             self.link.became(True)
             log.info("operator %s: connected", self._target)
-            async for update in stream:
+            while (update := await stream.read()) is not grpc.aio.EOF:
                 refusals = await self._arrived(update)
                 self._from_nothing, got_any = False, True
-                acks.put_nowait(_ack(update.revision, refusals))
+                await stream.write(_ack(update.revision, refusals))
             return got_any
 
     def _hello(self) -> pb.NodeMessage:
@@ -119,11 +118,6 @@ class Upstream:
         if not self._from_nothing:
             hello.revision, hello.epoch = held.revision, held.epoch
         return pb.NodeMessage(hello=hello)
-
-
-async def _drain(queue: asyncio.Queue[pb.NodeMessage]) -> AsyncIterator[pb.NodeMessage]:
-    while True:
-        yield await queue.get()
 
 
 def _ack(revision: int, refusals: Refusals) -> pb.NodeMessage:
