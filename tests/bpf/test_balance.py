@@ -1,4 +1,4 @@
-"""Services: a socket asks for 10.96.0.20:80 and speaks to a backend; asked with whom it speaks, it says the service.
+"""Services: a socket asks for 10.96.0.20:80 and speaks to a backend, but is shown the service as its peer.
 
 connect(10.96.0.20:80) --hook--> 127.0.0.1:4711       getpeername() <--hook-- 10.96.0.20:80
 sendto(10.96.0.20:53)  --hook--> 127.0.0.1:4712       recvfrom()    <--hook-- 10.96.0.20:53

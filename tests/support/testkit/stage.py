@@ -100,11 +100,11 @@ def _known() -> Iterator[tuple[str, int]]:
 
 
 class Stage:
-    """The workload POD behind ifindex 1, with no policy; PEER and OTHER known, the rest of the world not."""
+    """The workload POD behind an interface, with no policy; PEER and OTHER known, the rest of the world not."""
 
-    def __init__(self, datapath: Datapath) -> None:
+    def __init__(self, datapath: Datapath, ifindex: int = IFINDEX) -> None:
         """`datapath`: cleared."""
-        self.datapath, self.maps = datapath, datapath.maps
+        self.datapath, self.maps, self._ifindex = datapath, datapath.maps, ifindex
         self._policy_id = 0
         for prefix, number in _known():
             datapath.identify(prefix, number)
@@ -114,7 +114,7 @@ class Stage:
         value = layout.Endpoint(ep_id=EP_ID, identity=POD_ID, policy_id=policy_id, flags=flags, **more)
         value.ipv4[:] = ip_address(POD[4]).packed
         value.ipv6[:] = ip_address(POD[6]).packed
-        self.maps.endpoints.put(IFINDEX, value)
+        self.maps.endpoints.put(self._ifindex, value)
 
     def policy(
         self, *entries: tuple[Key, Value], ingress: bool = True, egress: bool = True, bump: bool = True
