@@ -78,8 +78,8 @@ class Flows:
                 ipVersion=pb.IPv6 if event.family == 6 else pb.IPv4,
             ),
             l4=layer4(event, from_port),
-            source=self._endpoint(entry.source, event.src_identity),
-            destination=self._endpoint(entry.destination, event.dst_identity),
+            source=self._endpoint(entry.source, judged(event, event.src_identity)),
+            destination=self._endpoint(entry.destination, judged(event, event.dst_identity)),
             Type=pb.SOCK if event.type == EventType.SOCK else pb.L3_L4,
             node_name=self._node.full_name,
             node_labels=self._node.labels,
@@ -136,6 +136,11 @@ class Flows:
         # The choice of a backend has the service where others have the source, which is not known by address yet.
         field = flow.destination_service if is_choice(event) else flow.source_service
         field.CopyFrom(pb.Service(name=service.name, namespace=service.namespace))
+
+
+def judged(event: Event, identity: int) -> int:
+    """An ICMP error was judged as part of its connection, but who sent it is somebody on the way: 0, ask."""
+    return 0 if event.ct_state == CtState.RELATED else identity
 
 
 def is_choice(event: Event) -> bool:

@@ -91,6 +91,14 @@ def test_the_identity_is_the_one_the_program_judged_by() -> None:
     assert flow(EventType.TRACE, src_identity=0).source.identity == 1001
 
 
+def test_an_icmp_error_is_of_whoever_sent_it_not_of_the_connections_other_end() -> None:
+    error = flow(
+        EventType.TRACE, source="172.30.0.1", protocol="icmp", flags=3, src_identity=9, ct_state=CtState.RELATED
+    )
+    assert error.source == pb.Endpoint(identity=1, labels=["reserved:host"])
+    assert error.trace_reason == pb.RELATED
+
+
 def test_a_service_address_names_its_service() -> None:
     found = flow(EventType.DROP, destination="10.96.0.20", ports=(40000, 80), reason=158)
     assert found.destination_service == pb.Service(name="orders", namespace="shop")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from weft.daemon.cli import printer, times
+from weft.daemon.cli import flow_status, printer, times
 from weft.daemon.cli.printer import Options, Printer
 from weft.policies.wire.pb import flow_pb2 as pb
 from weft.policies.wire.pb import observer_pb2, relay_pb2
@@ -313,6 +313,12 @@ def test_status_lines() -> None:
     one.num_connected_nodes.value, one.num_unavailable_nodes.value = 3, 1
     one.unavailable_nodes.append("node-4")
     assert printer.status_lines(one)[2:] == ["Connected Nodes: 3/4", "Unavailable Nodes: 1", "  - node-4"]
+
+
+def test_the_line_of_weft_status() -> None:
+    status = {"current_flows": 46, "max_flows": 4095, "flows_per_second": 0.5, "lost": {"kernel_ring": 0}}
+    assert flow_status.line(status) == "Current/Max Flows: 46/4095 (1.12%), Flows/s: 0.50"
+    assert flow_status.line(status | {"lost": {"kernel_ring": 3}}).endswith(", Lost: 3 (kernel ring)")
 
 
 @pytest.mark.parametrize(
