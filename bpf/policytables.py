@@ -1,14 +1,16 @@
 """The map of policy tables: policy id -> a map of its own, with a compiled `policies.table.Table` in it.
 
-Rule: a table is made, filled, and only then published under its id, in one write; from then on it is never written
-to. Another content is another id (or the same id, swapped whole): the programs see one table or the other. A table
-lives as long as it is published or a lookup runs.
+Rule: a table that an endpoint points to is never written to. It is made and filled before; another content is
+another id, or the same id swapped whole: the programs see one table or the other.
+
+A write to the outer map returns when no program uses what was there any more (a grace period, about 10 ms), so many
+tables go in one batch.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from socket import htons, ntohs
 from struct import Struct
 from typing import Final
@@ -70,16 +72,27 @@ class PolicyTables:
 
     def publish(self, policy_id: int, entries: Mapping[Key, Value]) -> None:
         """In place of what the id named before. Raises OSError, and nothing is published then."""
-        keys, values = encode(entries)
-        inner = tables.create_inner(len(entries))
+        self.publish_all({policy_id: entries})
+
+    def publish_all(self, contents: Mapping[int, Mapping[Key, Value]]) -> None:
+        """Raises OSError: some first part may be published, each of it whole."""
+        inner: dict[int, int] = {}
         try:
-            bpf.map_update_batch(inner, keys, values, len(entries))
-            bpf.map_update(self.fd, _ID.pack(policy_id), _ID.pack(inner))
+            for policy_id, entries in contents.items():
+                keys, values = encode(entries)
+                inner[policy_id] = tables.create_inner(len(entries))
+                bpf.map_update_batch(inner[policy_id], keys, values, len(entries))
+            bpf.map_update_batch(self.fd, _ids(inner), _ids(inner.values()), len(inner))
         finally:
-            os.close(inner)  # the map of maps holds it
+            for fd in inner.values():
+                os.close(fd)  # the map of maps holds them
 
     def unpublish(self, policy_id: int) -> bool:
         return bpf.map_delete(self.fd, _ID.pack(policy_id))
+
+    def unpublish_all(self, policy_ids: Collection[int]) -> None:
+        """Those of them that are there."""
+        bpf.map_delete_batch(self.fd, _ids(policy_ids), len(policy_ids))
 
     def ids(self) -> Iterator[int]:
         key: bytes | None = None
@@ -98,11 +111,14 @@ class PolicyTables:
             os.close(inner)
 
     def clear(self) -> None:
-        for policy_id in list(self.ids()):
-            self.unpublish(policy_id)
+        self.unpublish_all(list(self.ids()))
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+def _ids(numbers: Iterable[int]) -> bytes:
+    return b"".join(map(_ID.pack, numbers))
 
 
 def _entries(inner: int) -> Iterator[tuple[Key, Value]]:

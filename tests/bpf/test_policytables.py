@@ -67,6 +67,16 @@ def test_an_unpublished_table_is_gone(published: PolicyTables) -> None:
     assert not published.unpublish(3)
 
 
+def test_many_tables_are_published_and_taken_back_in_one_grace_period(published: PolicyTables) -> None:
+    contents = {policy_id: random_entries(3, policy_id) for policy_id in range(300)}
+    started = time.monotonic()
+    published.publish_all(contents)
+    assert time.monotonic() - started < 1  # one by one, 300 grace periods are 3 s and more
+    assert {policy_id: published.read(policy_id) for policy_id in published.ids()} == contents
+    published.unpublish_all([*range(10, 300), 999])
+    assert sorted(published.ids()) == list(range(10))
+
+
 def test_a_replaced_table_is_freed(published: PolicyTables) -> None:
     def policy_maps() -> int:
         return sum(1 for number in bpf.map_ids() if named(number) == "policy")
