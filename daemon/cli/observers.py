@@ -193,7 +193,8 @@ def seconds(text: str) -> float:
 
 
 def explained(error: grpc.RpcError) -> str:
-    return str(error.details() or error.code().name.lower().replace("_", " "))
+    text = str(error.details() or error.code().name.lower().replace("_", " "))
+    return f"the server is gone: {text}" if error.code() is grpc.StatusCode.UNAVAILABLE else text
 
 
 # --- several streams as one ---

@@ -27,6 +27,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _NAMESPACE_KEPT_NS = 3600 * 1_000_000_000
 #: Of requests: filters are small, and a client of the socket shall not make the daemon large.
 _MAX_REQUEST = 256 * 1024
+#: Calls at once, followers included; one more is refused. Each follower decodes what it is sent.
+_MAX_STREAMS = 128
 SERVICES = ("observer.Observer", "peer.Peer")
 HEALTH = "grpc.health.v1.Health"
 
@@ -131,7 +133,10 @@ def remove_sockets(addresses: Sequence[str]) -> None:
 
 async def start(observer: Observer, addresses: Sequence[str]) -> grpc.aio.Server:
     """A server that listens. OSError: it cannot, on one of them."""
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", _MAX_REQUEST), ("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(
+        options=[("grpc.max_receive_message_length", _MAX_REQUEST), ("grpc.so_reuseport", 0)],
+        maximum_concurrent_rpcs=_MAX_STREAMS,
+    )
     observer_pb2_grpc.add_ObserverServicer_to_server(ObserverService(observer), server)  # type: ignore[no-untyped-call]
     peer_pb2_grpc.add_PeerServicer_to_server(PeerService(observer), server)  # type: ignore[no-untyped-call]
     health = HealthServicer()
