@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from testkit.bpf import Datapath, private_pins
-from weft.bpf import layout, tables
+from testkit.netns import Namespace
+from weft.bpf import layout, links, tables
 from weft.bpf import sys as bpf
-from weft.bpf.loader import cache, compiler, load
+from weft.bpf.loader import cache, compiler, headers, load, pins
 from weft.bpf.maps import Map
 
 pytestmark = pytest.mark.root
@@ -59,8 +60,8 @@ def test_the_command_prints_one_json_object_and_leaves_all_pins(pin_dir: Path) -
     report = json.loads(done.stdout)
     assert set(report["programs"]) == set(layout.PROGRAMS)
     assert all(0 < facts["verified"] < 1_000_000 for facts in report["programs"].values())
-    pins = {path.name for path in pin_dir.iterdir()}
-    assert pins == {f"prog_{name}" for name in layout.PROGRAMS} | {spec.pin for spec in layout.MAPS}
+    names = {path.name for path in pin_dir.iterdir()}
+    assert names == {f"prog_{name}" for name in layout.PROGRAMS} | {spec.pin for spec in layout.MAPS}
 
 
 def test_a_complete_data_plane_is_left_as_it_is(pin_dir: Path, tmp_path: Path) -> None:
@@ -200,3 +201,75 @@ def test_programs_use_the_pinned_maps(loaded_datapath: Datapath) -> None:
     pinned = {bpf.map_info(maps.config.fd).id, bpf.map_info(maps.events).id}
     for name in ("weft_from_workload", "weft_to_workload"):
         assert pinned <= set(bpf.prog_info(programs[name]).maps)
+
+
+def test_a_live_link_runs_on_through_an_upgrade_and_takes_the_new_program(pin_dir: Path) -> None:
+    namespace = Namespace()
+    name, link = "weft_to_workload", pin_dir / "link_x"
+
+    def attach() -> None:
+        fd = bpf.obj_get(pin_dir / f"prog_{name}")
+        namespace.call(links.attach_tcx, fd, 1, False, link)
+        os.close(fd)
+
+    load.run(pin_dir)
+    attach()
+    first = links.attached(link)
+    report = load.run(pin_dir, upgrade=True)
+    between = links.attached(link)
+    attach()
+    last = links.attached(link)
+    namespace.close()
+    assert first is not None
+    assert between == first
+    assert last is not None
+    assert (last.id, last.prog_id) == (first.id, report.programs[name]["id"])
+    assert last.prog_id != first.prog_id
+
+
+def test_what_a_killed_loader_left_is_cleared_away(pin_dir: Path, tmp_path: Path) -> None:
+    folder = sources(tmp_path, QUIET)
+    load.run(pin_dir, only=[ONE], kept=None, sources=folder)
+    (pin_dir / f"prog_{ONE}").rename(pin_dir / f"new_prog_{ONE}")
+    report = load.run(pin_dir, only=[ONE], kept=None, sources=folder)
+    assert program_id(pin_dir / f"prog_{ONE}") == report.programs[ONE]["id"]
+    assert not (pin_dir / f"new_prog_{ONE}").exists()
+
+
+def test_three_capabilities_are_enough(pin_dir: Path) -> None:
+    """CAP_SYS_ADMIN is not among them: the file system of pins is mounted."""
+    pin_dir.mkdir(parents=True)
+    only = "-all,+bpf,+net_admin,+perfmon"
+    words = ["setpriv", f"--bounding-set={only}", f"--inh-caps={only}", sys.executable, "-m", "weft.bpf.loader"]
+    done = subprocess.run([*words, "--pin-dir", str(pin_dir)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_capabilities_the_command_fails_with_a_reason_and_pins_nothing(pin_dir: Path) -> None:
+    pin_dir.mkdir(parents=True)
+    words = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-m", "weft.bpf.loader"]
+    done = subprocess.run([*words, "--pin-dir", str(pin_dir)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "bpf: create lpm_trie map ipcache_v1: Operation not permitted" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(pin_dir.iterdir()) == []
+
+
+def test_a_machine_without_bcc_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bcc", None)
+    with pytest.raises(ImportError, match="apt install python3-bpfcc"):
+        compiler.compile_file(sources(tmp_path, QUIET) / "one.c", {})
+
+
+def test_a_machine_without_headers_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headers, "UAPI", tmp_path / "nothing")
+    with pytest.raises(headers.MissingHeaders, match="apt install linux-libc-dev"):
+        compiler.compile_file(sources(tmp_path, QUIET) / "one.c", {})
+
+
+def test_the_file_system_of_pins_is_mounted_once(tmp_path: Path) -> None:
+    pins.ensure_bpffs(tmp_path)
+    pins.ensure_bpffs(tmp_path)
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    subprocess.run(["umount", tmp_path], check=True)
+    assert mounts.count(str(tmp_path)) == 1
