@@ -92,6 +92,7 @@ async def run(args: argparse.Namespace) -> None:
     gc.collect()
     gc.freeze()  # what was loaded stays: no collection need walk it again
     nodes = Nodes(hub.epoch)
+    reconciler.store.changed.append(nodes.object_changed)
     server = grpc.aio.server(options=_OPTIONS)
     rpc.add_ControlServicer_to_server(Control(reconciler, hub, nodes), server)  # type: ignore[no-untyped-call]
     objects = Objects(reconciler, Status(reconciler, nodes, watch))

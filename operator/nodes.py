@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
 from weft.policies.dialects import registry
 from weft.policies.errors import Invalid, Where
+from weft.policies.model import ObjectRef
 from weft.policies.wire.pb import control_pb2 as pb
 from weft.policies.yamldoc import Document
 
@@ -67,7 +69,7 @@ class Nodes:
         self._epoch = epoch
         self._nodes: dict[str, Node] = {}
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Node]:
         return iter(sorted(self._nodes.values(), key=lambda node: node.name))
 
     def connect(self, hello: pb.Hello) -> Session:
@@ -84,11 +86,11 @@ class Nodes:
         if session.node.session is session:
             session.node.session = None
 
-    def forget(self, name: str) -> None:
-        """Of a node that was deleted and is not connected."""
-        node = self._nodes.get(name)
+    def object_changed(self, ref: ObjectRef, stored: object) -> None:
+        """For the store: a node whose object was deleted, and which is not connected, is no node any more."""
+        node = self._nodes.get(ref.name) if ref.kind == "Node" and stored is None else None
         if node and node.session is None:
-            del self._nodes[name]
+            del self._nodes[ref.name]
 
 
 def check(hello: pb.Hello) -> None:

@@ -218,6 +218,19 @@ def test_a_node_that_moves_registers_its_new_address(operator: Operator) -> None
     run(scenario())
 
 
+def test_a_node_that_is_deleted_is_in_the_status_only_while_it_is_connected(operator: Operator) -> None:
+    async def scenario() -> None:
+        async with person(operator) as someone:
+            async with node(operator) as agent:
+                await agent.read()
+                assert [n.name for n in (await someone.status()).nodes] == ["node-1"]
+            await someone.until(lambda status: not status.nodes[0].connected)
+            await someone.delete("Node", "", "node-1")
+            assert not (await someone.status()).nodes
+
+    run(scenario())
+
+
 def test_a_node_that_was_away_a_moment_gets_what_it_missed_and_no_more(operator: Operator) -> None:
     async def scenario() -> None:
         async with node(operator) as agent:
