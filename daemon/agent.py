@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from weft.daemon.datapath.addresses import GATEWAYS
 from weft.daemon.datapath.reconcile import Facts, Reconciler
 from weft.daemon.directory import NodeDirectory
 from weft.daemon.state import SnapshotFile
@@ -46,8 +47,7 @@ class Agent:
         self.epoch = ""
         self.in_force = 0  # revision of the snapshot that the kernel holds
         self.problem = ""  # why it does not hold the one we have
-        self.delays: list[float] = []  # handed over to the metrics
-        self.on_delay: Callable[[float], None] = self.delays.append
+        self.on_change: Callable[[float, bool], None] = lambda seconds, whole: None
         self.directory = NodeDirectory(node, datapath.cookies, datapath.cidrs, self._interface)
         self.facts = Facts()
         self._told = ClusterPart()  # what the directory knows
@@ -88,8 +88,9 @@ class Agent:
         self.epoch = update.epoch
         self._keep(message, snapshot)
         self._take(snapshot, cluster, own)
-        self.on_delay(time.monotonic() - started)
-        return self.refusals()
+        refusals = self.refusals()
+        self.on_change(time.monotonic() - started, not refusals)
+        return refusals
 
     def facts_changed(self, facts: Facts) -> None:
         """Links, routes or addresses of the node. What belongs together comes at once: applied in the next turn."""
@@ -170,7 +171,8 @@ class Agent:
 
     def held(self) -> Held:
         revision = self.snapshot.revision if self.snapshot else 0
-        return Held(revision, self.epoch, tuple(sorted(self.datapath.facts.addresses)))
+        own = self.datapath.facts.addresses - {*GATEWAYS, *self.datapath.dns}
+        return Held(revision, self.epoch, tuple(sorted(own)))
 
     def refusals(self) -> Refusals:
         told = dict(self.datapath.refusals())

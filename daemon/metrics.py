@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -79,6 +78,11 @@ class AgentMetrics:
         self.changes = Counter("weft_policy_change", "Snapshots taken in", ["outcome"], registry=registry)
         registry.register(self)
 
+    def changed(self, seconds: float, whole: bool) -> None:
+        """A snapshot was taken in; `whole`: nothing of it was refused."""
+        self.delay.observe(seconds)
+        self.changes.labels("success" if whole else "fail").inc()
+
     def collect(self) -> Iterator[Metric]:
         figures = self._source.figures()
         yield from _traffic(figures.traffic)
@@ -141,16 +145,6 @@ def _labelled_counter(name: str, text: str, values: Mapping[str, int]) -> Metric
     for value, number in sorted(values.items()):
         family.add_metric([value], number)
     return family
-
-
-class Clock:
-    """Measures into the histogram: from the arrival of what is put in force."""
-
-    def __init__(self, observe: Callable[[float], None], now: Callable[[], float] = time.monotonic) -> None:
-        self._observe, self._now, self._start = observe, now, now()
-
-    def done(self) -> None:
-        self._observe(self._now() - self._start)
 
 
 class Exposition:

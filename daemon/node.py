@@ -8,12 +8,15 @@ process's part only: what is pinned goes on judging.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Coroutine
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -47,6 +50,8 @@ log = logging.getLogger("weft.daemon")
 SWEEP_INTERVAL = 15.0
 #: Seconds between two attempts to write a snapshot that could not be kept.
 KEEP_INTERVAL = 5.0
+#: Seconds that a daemon waits for the one before it to end.
+PATIENCE = 5.0
 
 
 class Node:
@@ -63,6 +68,7 @@ class Node:
 
     async def start(self) -> None:
         """Raises OSError, loading.LoadFailed: this node cannot be served."""
+        self._lock = await only_one(self.settings.run_dir)
         await self._open_kernel()
         self._build()
         await self._learn_facts()
@@ -95,6 +101,7 @@ class Node:
         self._ring.close()
         self.programs.close()
         self.maps.close()
+        os.close(self._lock)
 
     # start, step by step
 
@@ -136,7 +143,7 @@ class Node:
             workload_of=WorkloadCgroups(self.settings.cgroup, self.agent.directory.workload),
         )
         metrics = AgentMetrics(self.registry, self)
-        self.agent.on_delay = metrics.delay.observe
+        self.agent.on_change = metrics.changed
         self._ring = Ring(self.maps[layout.EVENTS])
         self.pump = Pump(self._ring, self.observer, lambda: self.counters.stat(layout.Stat.EVENT_LOST))
         self.queries = Queries(self)
@@ -276,3 +283,24 @@ class Node:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.trouble[task.get_coro().__qualname__] = f"{type(error).__name__}: {error}"  # type: ignore[union-attr]
             log.error("a task of the daemon ended", exc_info=error)
+
+
+async def only_one(run_dir: Path, patience: float = PATIENCE) -> int:
+    """A lock, held by its descriptor: two daemons would write against each other, and share the records of one
+    ring. The one before us may still be ending. Raises OSError."""
+    lock = await asyncio.to_thread(_lock_file, run_dir)
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > until:
+                os.close(lock)
+                raise OSError(f"another daemon runs in {run_dir}") from None
+            await asyncio.sleep(0.05)
+
+
+def _lock_file(run_dir: Path) -> int:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return os.open(run_dir / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

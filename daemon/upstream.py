@@ -106,7 +106,7 @@ class Upstream:
             await stream.write(self._hello())
             self.link.became(True)
             log.info("operator %s: connected", self._target)
-            while (update := await stream.read()) is not grpc.aio.EOF:
+            while isinstance(update := await stream.read(), pb.Update):  # else grpc.aio.EOF
                 refusals = await self._arrived(update)
                 self._from_nothing, got_any = False, True
                 await stream.write(_ack(update.revision, refusals))

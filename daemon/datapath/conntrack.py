@@ -66,10 +66,12 @@ class Sweeper:
         counts: Counter[int] = Counter()
         expired = 0
         for keys, values, count in bpf.map_lookup_batch(self._fd, KEY_SIZE, VALUE_SIZE, CHUNK):
-            over = [key for key, ep_id, old in _judged(keys, values, count, now) if old or ep_id not in endpoints]
-            counts.update(
-                ep_id for _, ep_id, old in _judged(keys, values, count, now) if not old and ep_id in endpoints
-            )
+            over: list[bytes] = []
+            for key, ep_id, old in _judged(keys, values, count, now):
+                if old or ep_id not in endpoints:
+                    over.append(key)
+                else:
+                    counts[ep_id] += 1
             if over:
                 bpf.map_delete_batch(self._fd, b"".join(over), len(over))
                 expired += len(over)

@@ -55,7 +55,7 @@ class Reconciler:
         self.services = services.Wanted()
         self.tables: Tables | None = None
         self.crowded: dict[str, str] = {}  # addresses that the ipcache has no room for
-        self._node, self._dns = node, dns
+        self._node, self.dns = node, dns
         self._ids = endpoints.Ids(max((row.ep_id for row in self.writer.have.endpoints.values()), default=0))
         self._policy_ids = itertools.count(
             max(self.writer.have.tables.keys() | self.writer.have.spares, default=0) + 1
@@ -172,7 +172,7 @@ class Reconciler:
 
     def _addresses(self, snapshot: Snapshot) -> dict[Prefix, int]:
         if self._ipcache is None:
-            node = addresses.Node(self._node, self.facts.addresses, self._dns)
+            node = addresses.Node(self._node, self.facts.addresses, self.dns)
             rows = addresses.wanted(snapshot.cluster, node, self.cidrs.prefixes())
             self._ipcache, crowded = addresses.fit(rows, self.writer.have.ipcache, layout.IPCACHE.max_entries)
             self.crowded = {str(prefix): "the map of addresses is full" for prefix in crowded}

@@ -5,17 +5,21 @@ a (300) ---> b (301): echo on 80 and 81
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from daemon_lab import Lab, allow, wait_for
+from weft.daemon import main, node
 from weft.policies.model import Direction, Protocol
 from weft.policies.snapshot import BackendItem, ServiceItem, ServicePortItem
+from weft.policies.wire.pb import node_pb2
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
 
@@ -229,6 +233,80 @@ def test_a_workload_that_the_snapshot_no_longer_names_is_cut_off_not_let_loose(l
 def test_flows_are_told_on_the_observer_socket(lab: Lab) -> None:
     assert lab.query("status")["flows"]["seen_flows"] > 0
     assert (Path("/run") / lab.name / lab.node / "observer.sock").exists()
+
+
+def test_a_second_daemon_is_told_that_there_is_one(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OSError, match="another daemon runs"):
+        asyncio.run(node.only_one(lab.run_dir / lab.node, patience=0.1))
+
+
+def test_a_question_about_what_is_not_there_is_answered_so(lab: Lab) -> None:
+    for what, arg in (("weather", ""), ("endpoints", "default/z"), ("policy-table", "")):
+        with pytest.raises(grpc.RpcError) as refused:
+            lab.query(what, arg)
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
+
+
+def test_waiting_for_what_does_not_come_ends_with_the_callers_patience(lab: Lab) -> None:
+    for method, request in (
+        ("WaitEndpoint", node_pb2.WaitEndpointRequest(namespace="default", name="z")),
+        ("WaitEndpoint", node_pb2.WaitEndpointRequest(namespace="default", name="a", ips=["10.9.9.9"])),
+        ("WaitRevision", node_pb2.WaitRevisionRequest(revision=10**6)),
+    ):
+        with pytest.raises(grpc.RpcError) as late:
+            lab.ask(method, request, timeout=0.2)
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
+
+
+FLOOD = """
+import socket, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+until, count = time.monotonic() + 3, 0
+while time.monotonic() < until:
+    for _ in range(500):
+        sock.sendto(b"x", ("{address}", 9))
+        count += 1
+print(count)
+"""
+
+
+def test_a_flood_of_drops_is_told_or_counted_and_policy_goes_on(lab: Lab) -> None:
+    """Each packet that is dropped is a record: more than the observer can take in."""
+    lab.set_policies(allow("web", B, {A}, 80))
+    before = lab.query("status")
+    flood = lab.python("a", FLOOD.format(address=lab.ip("b")))
+    time.sleep(0.3)
+    waits = []
+    for number in range(10):
+        started = time.monotonic()
+        lab.set_policies(allow("web", B, {A}, 80 + number % 2))
+        waits.append(time.monotonic() - started)
+    assert flood.stdout
+    sent = int(flood.stdout.readline())
+    time.sleep(2)
+    after = lab.query("status")
+    seen = after["flows"]["seen_flows"] - before["flows"]["seen_flows"]
+    lost = after["stats"]["event_lost"] - before["stats"]["event_lost"]
+    print(f"{sent} sent, {seen} flows, {lost} lost, changes in {sorted(waits)}")
+    assert seen + lost >= sent
+    assert after["flows"]["lost"]["kernel_ring"] - before["flows"]["lost"]["kernel_ring"] == lost
+    assert sorted(waits)[5] < 0.1
+
+
+def test_removing_leaves_nothing_in_the_kernel(tmp_path: Path) -> None:
+    with Lab("wt-daemon2", tmp_path) as lab:
+        lab.add_pod("a", A)
+        lab.start_daemon()
+        lab.wait_ready("a")
+        lab.stop_daemon()
+        assert lab.pin_dir.is_dir()
+        words = ["--remove", "--node", lab.node, "--pin-dir", str(lab.pin_dir), "--cgroup", str(lab.cgroup)]
+        assert main.main(words) == 0
+        assert not lab.pin_dir.exists()
+        assert "weft" not in lab.in_node("tc", "filter", "show", "dev", "wa", "ingress")
+        assert main.main(words) == 0, "what is gone is not missed"
 
 
 def test_the_daemon_is_small(lab: Lab) -> None:
