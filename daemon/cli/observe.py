@@ -169,6 +169,8 @@ async def observe(options: argparse.Namespace, request: observer_pb2.GetFlowsReq
                     printer.out.flush()
         finally:
             printer.close()
+    if options.follow:
+        raise Failure("the observers ended their streams")
 
 
 def printer_options(options: argparse.Namespace) -> Options:

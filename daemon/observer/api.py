@@ -6,7 +6,6 @@ until the last one is on its way.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +45,8 @@ class ObserverService(observer_pb2_grpc.ObserverServicer):
         await context.send_initial_metadata(())  # a follower shall know that it misses nothing from here on
         async for response in reader.responses():
             yield response
+        if o.ring.closed and request.follow:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the observer is stopping")
 
     async def GetAgentEvents(
         self, request: pb.GetAgentEventsRequest, context: Context
@@ -69,7 +70,7 @@ class ObserverService(observer_pb2_grpc.ObserverServicer):
         if request.first and request.follow:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "first cannot be specified with follow")
         if request.follow:
-            await asyncio.Event().wait()
+            await self._observer.stopping.wait()
 
     async def GetNodes(self, request: pb.GetNodesRequest, context: Context) -> pb.GetNodesResponse:
         """This node; a client that knows several sockets merges their answers."""
@@ -122,7 +123,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         o = self._observer
         for address in o.addresses[:1]:
             yield peer_pb2.ChangeNotification(name=o.node.full_name, address=address, type=peer_pb2.PEER_ADDED)
-        await asyncio.Event().wait()
+        await o.stopping.wait()
 
 
 def remove_sockets(addresses: Sequence[str]) -> None:

@@ -63,7 +63,7 @@ class Reader:
         ring, request = self._ring, self._request
         at = await self._begin()
         sent = turn = 0
-        while request.follow or (at < self._end and not 0 < request.number <= sent):
+        while (request.follow and not ring.closed) or (at < self._end and not 0 < request.number <= sent):
             if at < ring.oldest:
                 self._miss(ring.oldest - at)
                 at = ring.oldest

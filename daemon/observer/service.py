@@ -9,6 +9,7 @@ await observer.stop()
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ class Observer:
         self.seen = 0  # flows, since the start
         self.lost_by: dict[int, int] = {KERNEL_RING: 0, OBSERVER_QUEUE: 0}
         self.addresses: tuple[str, ...] = ()
+        self.stopping = asyncio.Event()
         self._workload_of = workload_of
         self._clocks = clocks
         self._started_ns = clocks()[1]
@@ -106,6 +108,8 @@ class Observer:
         if self._server is None:
             return
         server, self._server = self._server, None
+        self.ring.close()
+        self.stopping.set()
         await server.stop(grace)
         api.remove_sockets(self.addresses)
 

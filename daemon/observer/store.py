@@ -50,6 +50,7 @@ class Ring:
             raise ValueError(f"flow ring of {capacity}: has to be 2^n - 1, at most {MAX_CAPACITY}")
         self.capacity = capacity
         self.next = 0  # the number of the entry to come
+        self.closed = False
         self._slots: list[Entry | Gap | None] = [None] * capacity
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -91,9 +92,14 @@ class Ring:
             begin = self[first].time_ns
         return (self.next - first) * 1e9 / max(now_ns - begin, 1)
 
+    def close(self) -> None:
+        """Nothing comes any more: who waits need not."""
+        self.closed = True
+        self._wake()
+
     async def wait(self, number: int) -> None:
-        """Returns when entry `number` is there."""
-        while self.next <= number:
+        """Returns when entry `number` is there, or never will be."""
+        while self.next <= number and not self.closed:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(future)
             await future

@@ -242,13 +242,17 @@ def test_a_socket_left_by_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
-def test_stopping_cuts_followers(tmp_path: Path) -> None:
+def test_stopping_ends_what_followers_wait_for(tmp_path: Path) -> None:
     async def scenario(observer: Observer, channel: grpc.aio.Channel) -> None:
         stream = stub(channel).GetFlows(observer_pb2.GetFlowsRequest(follow=True))
         await stream.wait_for_connection()
-        await asyncio.wait_for(observer.stop(0), 5)
-        with pytest.raises(grpc.aio.AioRpcError):
+        peers = peer_pb2_grpc.PeerStub(channel).Notify(peer_pb2.NotifyRequest())  # type: ignore[no-untyped-call]
+        await peers.read()
+        await asyncio.wait_for(observer.stop(5), 2)  # nobody had to be cut
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
             await ports(stream)
+        assert ended.value.details() == "the observer is stopping"
+        assert await peers.read() is grpc.aio.EOF
 
     run(tmp_path, scenario)
 
