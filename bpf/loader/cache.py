@@ -21,6 +21,9 @@ from weft.bpf.loader import compiler, headers
 
 DEFAULT: Final = Path("/var/cache/weft/programs")
 
+#: Entries: three sources of the last releases, and of a developer's last hour.
+KEPT: Final = 48
+
 #: Program name -> instructions.
 Programs = dict[str, bytes]
 
@@ -61,6 +64,8 @@ def write(folder: Path, name: str, programs: Programs) -> None:
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
             json.dump({program: code.hex() for program, code in programs.items()}, file)
         os.replace(file.name, folder / name)
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            old.unlink(missing_ok=True)
     except OSError:
         return
 

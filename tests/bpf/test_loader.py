@@ -15,6 +15,7 @@ from testkit.bpf import Datapath, private_pins
 from testkit.netns import Namespace
 from weft.bpf import layout, links, tables
 from weft.bpf import sys as bpf
+from weft.bpf.abi import MapKind
 from weft.bpf.loader import cache, compiler, headers, load, pins
 from weft.bpf.maps import Map
 
@@ -103,7 +104,7 @@ def test_another_layout_number_gives_maps_of_its_own_beside_the_old(
 
 def test_a_pinned_map_of_another_shape_is_refused_by_name(pin_dir: Path, tmp_path: Path) -> None:
     pin_dir.mkdir(parents=True)
-    fd = bpf.map_create(tables.MapKind.ARRAY, 4, 8, 3, name="other")
+    fd = bpf.map_create(MapKind.ARRAY, 4, 8, 3, name="other")
     bpf.obj_pin(fd, pin_dir / layout.CONFIG.pin)
     os.close(fd)
     with pytest.raises(tables.OtherShape, match=rf"{layout.CONFIG.pin}.* 8-byte values and 3 entries"):
@@ -182,6 +183,17 @@ def test_kept_programs_that_others_could_have_written_are_not_used(tmp_path: Pat
     assert cache.read(tmp_path, "x") == {"program": b"code"}
     (tmp_path / "x").chmod(0o666)
     assert cache.read(tmp_path, "x") is None
+
+
+def test_the_oldest_kept_programs_make_room(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    for at in range(cache.KEPT + 5):
+        cache.write(tmp_path, f"{at}", {})
+        os.utime(tmp_path / f"{at}", (at, at))
+    cache.write(tmp_path, "last", {})
+    assert len(list(tmp_path.iterdir())) == cache.KEPT
+    assert cache.read(tmp_path, "0") is None
+    assert cache.read(tmp_path, "last") == {}
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"a": 1}', '{"a": "zz"}', "[]"])
