@@ -14,11 +14,21 @@ import policy_strategies as strategies
 from weft.policies.cidr import CidrIdentities
 from weft.policies.compile import Changes, Compiler, compile_table
 from weft.policies.cookies import Cookies
+from weft.policies.model import Action, Direction, ObjectRef, Origin, PortSpec, Protocol
 from weft.policies.prepare import Peers
-from weft.policies.snapshot import AddressItem, ClusterPart, EndpointItem, NamedPort
+from weft.policies.snapshot import (
+    AddressItem,
+    ClusterPart,
+    EndpointItem,
+    NamedPort,
+    PolicyItem,
+    ResolvedPeers,
+    ResolvedRule,
+    ResolvedSpec,
+)
 from weft.policies.table import Table
 
-WEB = NamedPort("http", strategies.Protocol.TCP, 8080)
+WEB = NamedPort("http", Protocol.TCP, 8080)
 OWN = {
     f"default/{name}": EndpointItem("default", name, (), identity, ports)
     for name, identity, ports in (
@@ -28,16 +38,27 @@ OWN = {
         ("d", 999, ()),
     )
 }
-ADDRESSES = {f"10.244.1.{number}": number for number in strategies.WORKLOADS}
+#: There from the start: whoever has a port named http may be asked on it.
+REF = ObjectRef("CiliumNetworkPolicy", "default", "asking")
+RULE = ResolvedRule(
+    Origin(REF, "spec.egress[0]"),
+    Direction.EGRESS,
+    Action.ALLOW,
+    ResolvedPeers(any=True),
+    (PortSpec(Protocol.TCP, name="http"),),
+)
+ASKING = PolicyItem(REF, 1, (), (ResolvedSpec(frozenset({strategies.SUBJECT}), False, True, (RULE,)),))
+ADDRESSES = {f"10.244.{node}.{number % 256}": number for node in (1, 2) for number in strategies.WORKLOADS[:2]}
 
 
 class CompilerKeepsUp(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.compiler = Compiler(CidrIdentities(), Cookies())
-        self.part = ClusterPart()
         self.endpoints = dict(OWN)
         self.tables: dict[str, Table] = {}
+        self.part = ClusterPart(policies={ASKING.ref: ASKING})
+        self.update(Changes(everything=True))
 
     def update(self, changes: Changes) -> None:
         changed = self.compiler.update(self.part, self.endpoints, changes)
@@ -96,5 +117,5 @@ class CompilerKeepsUp(RuleBasedStateMachine):
             assert table == compile_table(endpoint.identity, endpoint.named_ports, specs, peers, Cookies())
 
 
-CompilerKeepsUp.TestCase.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
+CompilerKeepsUp.TestCase.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
 TestCompilerKeepsUp = CompilerKeepsUp.TestCase

@@ -39,8 +39,8 @@ ICMP_TYPES = (0, 3, 8, 128)
 NETWORKS: tuple[Network, ...] = tuple(
     ip_network(text)
     for text in (
-        "0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.3/32", "10.1.2.128/25", "192.0.2.0/24",
-        "128.0.0.0/1", "::/0", "2001:db8::/32", "2001:db8:1::/48", "2001:db8:1::7/128",
+        "0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/16", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.3/32", "10.1.2.128/25",
+        "192.0.2.0/24", "128.0.0.0/1", "::/0", "2001:db8::/32", "2001:db8:1::/48", "2001:db8:1::7/128",
     )
 )  # fmt: skip
 ADDRESSES = tuple(
@@ -119,20 +119,41 @@ def port_specs(draw: st.DrawFn) -> PortSpec:
     return PortSpec(protocol, first, last)
 
 
+#: Few ways to say a few things: rules of these meet all the time, which scattered ones seldom do.
+CROWDED_PEERS = st.sampled_from(
+    (
+        ResolvedPeers(any=True),
+        ResolvedPeers(identities=frozenset({WORKLOADS[1]})),
+        ResolvedPeers(identities=frozenset(WORKLOADS[:2]), world_ipv4=True),
+        ResolvedPeers(cidrs=(CidrPeer(NETWORKS[1], (NETWORKS[2],)),)),
+    )
+)
+CROWDED_PORTS = st.sampled_from(
+    (
+        None,
+        (PortSpec(Protocol.TCP, 80, 80),),
+        (PortSpec(Protocol.ANY, 80, 81),),
+        (PortSpec(Protocol.TCP),),
+        (PortSpec(Protocol.TCP, name="http"),),
+    )
+)
+
+
 @st.composite
-def rules(draw: st.DrawFn, origin: Origin) -> ResolvedRule:
+def rules(draw: st.DrawFn, origin: Origin, crowded: bool) -> ResolvedRule:
     action = draw(st.sampled_from((Action.ALLOW, Action.ALLOW, Action.ALLOW, Action.DENY, Action.PASS)))
-    ports = draw(st.one_of(st.none(), st.lists(port_specs(), min_size=1, max_size=3).map(tuple)))
+    lists = st.lists(port_specs(), min_size=1, max_size=3).map(tuple)
+    ports = draw(CROWDED_PORTS if crowded else st.one_of(st.none(), lists))
     http = action is Action.ALLOW and ports is not None and draw(st.booleans())
     return ResolvedRule(
         origin,
         draw(st.sampled_from(Direction)),
         action,
-        draw(ResolvedPeersStrategy),
+        draw(CROWDED_PEERS if crowded else ResolvedPeersStrategy),
         ports,
         L7((HttpRule(path="/public", spec_path=origin.path),)) if http else None,
-        draw(st.sampled_from((Tier.NORMAL, Tier.NORMAL, Tier.ADMIN, Tier.BASELINE))),
-        draw(st.sampled_from((0, 0, 0, 1))),
+        draw(st.sampled_from((Tier.NORMAL, Tier.ADMIN) if crowded else tuple(Tier))),
+        draw(st.integers(0, 1)),
     )
 
 
@@ -140,7 +161,8 @@ def rules(draw: st.DrawFn, origin: Origin) -> ResolvedRule:
 def policies(draw: st.DrawFn, number: int) -> PolicyItem:
     ref = ObjectRef("CiliumNetworkPolicy", "default", f"policy-{number}")
     count = draw(st.integers(0, 4))
-    made = tuple(draw(rules(Origin(ref, f"spec.rule[{at}]"))) for at in range(count))
+    crowded = draw(st.booleans())
+    made = tuple(draw(rules(Origin(ref, f"spec.rule[{at}]"), crowded)) for at in range(count))
     subjects = draw(st.sampled_from((frozenset({SUBJECT}), frozenset({SUBJECT, OTHER}), frozenset({OTHER}))))
     return PolicyItem(ref, 1, (), (ResolvedSpec(subjects, draw(st.booleans()), draw(st.booleans()), made),))
 
@@ -148,8 +170,8 @@ def policies(draw: st.DrawFn, number: int) -> PolicyItem:
 named_ports = st.lists(
     st.builds(
         NamedPort,
-        st.sampled_from(NAMES[:3]),
-        st.sampled_from((Protocol.TCP, Protocol.UDP)),
+        st.sampled_from(("http", *NAMES[:3])),
+        st.sampled_from((Protocol.TCP, Protocol.TCP, Protocol.UDP)),
         st.sampled_from((53, 80, 81, 8080)),
     ),
     max_size=3,
@@ -184,7 +206,7 @@ def packets(draw: st.DrawFn, case: Case) -> Packet:
         identity = draw(st.sampled_from((*WORKLOADS, *NODES)))
         peer = PeerView(identity, None, case.peer_ports.get(identity, ()))
     protocol = draw(st.sampled_from((Protocol.TCP, Protocol.UDP, Protocol.SCTP, Protocol.ICMP, Protocol.ICMPV6)))
-    port = draw(st.one_of(st.sampled_from(interesting_ports(case)), st.integers(0, 65535)))
+    port = draw(st.one_of(st.just(80), st.sampled_from(interesting_ports(case)), st.integers(0, 65535)))
     if protocol in (Protocol.ICMP, Protocol.ICMPV6):
         port = draw(st.sampled_from(ICMP_TYPES))
     return Packet(direction, SUBJECT, peer, protocol, port, case.subject_ports)
