@@ -27,6 +27,7 @@ from weft.daemon.local.addresses import GATEWAY_4, GATEWAY_6, SERVICES_4, SERVIC
 from weft.daemon.local.names import Cluster, link_name, node_name
 
 BRIDGE = "br0"
+IFA_F_NODAD = 2
 UPLINK = "eth0"
 UNDERLAY = ("172.30.0.0/24", "fd00:172:30::/64")  # IPv4, IPv6
 #: Addresses are ours by construction, so nobody need be asked first: an address is usable at once.
@@ -73,7 +74,9 @@ def _index(routes: Any, name: str) -> int:
 def _up(routes: Any, name: str, addresses: Sequence[tuple[str, int]] = ()) -> int:
     index = _index(routes, name)
     for address, length in addresses:
-        routes.addr("replace", index=index, address=address, prefixlen=length)
+        # Else it is tentative until a worker of the kernel comes by, and no route may name it as its source.
+        now = {"flags": IFA_F_NODAD} if ":" in address else {}
+        routes.addr("replace", index=index, address=address, prefixlen=length, **now)
     routes.link("set", index=index, state="up")
     return index
 

@@ -10,6 +10,7 @@ the programs on its veth stay until its last process is gone.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -26,7 +27,12 @@ from weft.daemon.local.names import Cluster
 from weft.daemon.local.network import PodLink
 from weft.daemon.local.node import Node
 from weft.daemon.local.state import Config, ContainerState, PodState
+from weft.daemon.netlink import NetlinkError
 from weft.policies.errors import Invalid
+
+RETRIES = (0.1, 0.5, 2, 5)  # seconds
+log = logging.getLogger("weft.local")
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +103,31 @@ class Pod:
             self.state.warnings = list(spec.warnings)
             for container in (*spec.init, *spec.containers):
                 self.state.containers[container.name] = ContainerState()
-            await asyncio.to_thread(self._make, spec)
+            await self._make_at_last(spec)
             self._say("waiting for its policy to be in force")
             if not spec.external and not spec.host_network:
                 await self.node.wait_endpoint(self.state.namespace, self.state.name, tuple(self.state.ips))
             self._say("")
             await self._live(spec)
-        except (Invalid, OSError, LookupError) as error:
+        except Invalid as error:
             self.state.phase = "Failed"
             self._say(str(error))
+        except Exception as error:
+            log.exception("pod %s", self.key)
+            self.state.phase = "Failed"
+            self._say(f"{type(error).__name__}: {error}")
+
+    async def _make_at_last(self, spec: PodSpec) -> None:
+        """What the kernel refuses now it may grant soon: tried again, as a kubelet does."""
+        for wait in RETRIES:
+            try:
+                await asyncio.to_thread(self._make, spec)
+                return
+            except (OSError, LookupError, NetlinkError) as error:
+                log.warning("pod %s: %s", self.key, error)
+                self._say(f"cannot be made yet: {error}")
+                await asyncio.sleep(wait)
+        await asyncio.to_thread(self._make, spec)
 
     def _say(self, reason: str) -> None:
         self.state.reason = reason
@@ -176,7 +198,8 @@ class Pod:
         files = {f"/etc/{name}": str(self.folder / name) for name in ("resolv.conf", "hosts", "hostname")}
         account = self.manifest["spec"].get("serviceAccountName") or "default"
         env = {
-            "PATH": os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            # `python3` in a pod is the one that runs Weft, whatever the caller's shell has first.
+            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', SYSTEM_PATH)}",
             "HOME": "/root",
             "HOSTNAME": self.hostname,
             "PYTHONUNBUFFERED": "1",  # logs are read while they are written
