@@ -17,13 +17,14 @@ from weft.bpf import sys as bpf
 from weft.bpf.abi import ENOTSUPP, EXIST, NOEXIST
 from weft.bpf.layout import CounterKey, CounterValue, CtKey, CtValue, Endpoint, IpcacheKey, IpcacheValue, MapSpec
 from weft.bpf.maps import Map, Maps, encoded, possible_cpus
+from weft.bpf.sys import syscall
 
 pytestmark = pytest.mark.root
 
 u32, u64 = ctypes.c_uint32, ctypes.c_uint64
 
 #: One row a kind: small, with a key and a value as programs use them.
-KINDS = {
+KINDS: dict[str, tuple[MapSpec, Any, Any]] = {
     "hash": (MapSpec("hash", "hash", u32, Endpoint, 100), lambda at: at, lambda at: Endpoint(ep_id=at)),
     "lru hash": (MapSpec("lru", "lru_hash", CtKey, CtValue, 1000), lambda at: CtKey(ep_id=at), CtValue),
     "per-CPU hash": (
@@ -195,12 +196,12 @@ def test_half_a_million_prefixes_are_written_at_over_a_hundred_thousand_a_second
 
 
 def test_where_the_kernel_has_no_batches_entries_are_handled_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = bpf.call
+    real = syscall.call
 
     def without_batches(command: abi.Command, attributes: bytearray) -> int:
         return -ENOTSUPP if "BATCH" in command.name else real(command, attributes)
 
-    monkeypatch.setattr(bpf, "call", without_batches)
+    monkeypatch.setattr(syscall, "call", without_batches)
     spec, key, value = KINDS["longest prefix"]
     table: Map[IpcacheKey, IpcacheValue] = Map(spec, tables.create(spec))
     entries = [(key(at), value(at)) for at in range(1, 11)]

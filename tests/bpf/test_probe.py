@@ -8,7 +8,7 @@ import os
 import pytest
 
 from weft.bpf import abi, probe
-from weft.bpf import sys as bpf
+from weft.bpf.sys import syscall
 
 pytestmark = pytest.mark.root
 
@@ -33,11 +33,11 @@ def test_a_feature_that_the_kernel_refuses_is_named(
     def refuse(command: abi.Command, attributes: bytearray) -> int:
         return -errno.EINVAL
 
-    monkeypatch.setattr(bpf, "call", refuse)
+    monkeypatch.setattr(syscall, "call", refuse)
     assert str(feature) in probe.missing()
 
 
 def test_a_caller_that_may_not_ask_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpf, "call", lambda command, attributes: -errno.EPERM)
+    monkeypatch.setattr(syscall, "call", lambda command, attributes: -errno.EPERM)
     with pytest.raises(PermissionError):
         probe.missing()
