@@ -67,21 +67,41 @@ def meaning_of(text: str) -> Policy | Object | None:
 
 def carried_over(before: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
     """`declared` with what others have added to the object and it is silent about, as an API server keeps it: the
-    status, the node of a Pod, the cluster addresses of a Service."""
+    status, the node of a Pod, the addresses and node ports of a Service."""
     merged = dict(declared)
     if "status" in before and "status" not in declared:
         merged["status"] = before["status"]
-    kept = {"Pod": ("nodeName",), "Service": ("clusterIP", "clusterIPs", "ipFamilies")}.get(
-        declared.get("kind", "")
-    )
-    spec, old = declared.get("spec"), before.get("spec")
-    if kept and isinstance(spec, dict) and isinstance(old, dict):
-        missing = {key: old[key] for key in kept if key in old and key not in spec}
-        if "clusterIP" in spec or "clusterIPs" in spec:
-            missing = {}
-        if missing:
-            merged["spec"] = {**spec, **missing}
+    spec, held = declared.get("spec"), before.get("spec")
+    if isinstance(spec, dict) and isinstance(held, dict):
+        if declared.get("kind") == "Pod":
+            merged["spec"] = _with(spec, held, "nodeName")
+        elif declared.get("kind") == "Service":
+            addressed = "clusterIP" in spec or "clusterIPs" in spec
+            merged["spec"] = spec if addressed else _with(spec, held, "clusterIP", "clusterIPs", "ipFamilies")
+            if "ports" in spec:
+                merged["spec"] = {**merged["spec"], "ports": _with_node_ports(spec["ports"], held.get("ports"))}
     return merged
+
+
+def _with(spec: dict[str, Any], held: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {**{key: held[key] for key in keys if key in held}, **spec}
+
+
+def _with_node_ports(ports: Any, held: Any) -> Any:
+    """A port keeps its node port as long as its number and protocol stay."""
+    if not isinstance(ports, list) or not isinstance(held, list):
+        return ports
+    given = {_port_key(port): port["nodePort"] for port in held if isinstance(port, dict) and "nodePort" in port}
+    return [
+        {"nodePort": given[_port_key(port)], **port}
+        if isinstance(port, dict) and _port_key(port) in given
+        else port
+        for port in ports
+    ]
+
+
+def _port_key(port: dict[str, Any]) -> str:
+    return f"{port.get('protocol') or 'TCP'}/{port.get('port')}"
 
 
 def _named(value: Mapping[str, Any], ref: ObjectRef) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import grpc.aio
 
-from weft.operator.admit import Admitted, admit, document_of
+from weft.operator.admit import admit, document_of
 from weft.operator.reconcile import Prepared, Reconciler
 from weft.operator.store import Stored
 from weft.policies.errors import Invalid
@@ -33,12 +33,12 @@ class Objects(rpc.ObjectsServicer):
             self._checked(document, request.default_namespace or "default") for document in request.documents
         ]
         if any(isinstance(found, pb.Outcome) for found in checked):
-            outcomes = [found if isinstance(found, pb.Outcome) else _held_back(found[0]) for found in checked]
+            outcomes = [found if isinstance(found, pb.Outcome) else _held_back(found) for found in checked]
             return pb.ApplyReply(outcomes=outcomes, revision=self._reconciler.hub.revision)
         outcomes = []
-        for admitted, prepared in (found for found in checked if not isinstance(found, pb.Outcome)):
+        for prepared in (found for found in checked if not isinstance(found, pb.Outcome)):
             what = self._reconciler.commit(prepared)
-            outcomes.append(pb.Outcome(ref=to_ref(admitted.ref), what=what, warnings=admitted.warnings))
+            outcomes.append(pb.Outcome(ref=to_ref(prepared.ref), what=what, warnings=prepared.warnings))
         revision = await self._reconciler.settled()
         self._add_problems(outcomes)
         return pb.ApplyReply(outcomes=outcomes, revision=revision)
@@ -83,10 +83,10 @@ class Objects(rpc.ObjectsServicer):
     ) -> pb.StatusReply:
         return self._status()
 
-    def _checked(self, document: pb.Document, default_namespace: str) -> tuple[Admitted, Prepared] | pb.Outcome:
+    def _checked(self, document: pb.Document, default_namespace: str) -> Prepared | pb.Outcome:
         try:
             admitted = admit(document_of(document.json, document.file, document.line), default_namespace)
-            return admitted, self._reconciler.prepare(admitted)
+            return self._reconciler.prepare(admitted)
         except Invalid as error:
             return pb.Outcome(ref=_ref_in(error.where.object), what="refused", error=str(error))
 
@@ -113,9 +113,9 @@ def _event(ref: ObjectRef, stored: Stored | None) -> pb.WatchEvent:
     return pb.WatchEvent(type="put", ref=to_ref(ref), json=stored.json)
 
 
-def _held_back(admitted: Admitted) -> pb.Outcome:
+def _held_back(prepared: Prepared) -> pb.Outcome:
     return pb.Outcome(
-        ref=to_ref(admitted.ref), what="refused", error="not applied: another object of the request is refused"
+        ref=to_ref(prepared.ref), what="refused", error="not applied: another object of the request is refused"
     )
 
 

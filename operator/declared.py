@@ -84,12 +84,17 @@ class Declarations:
         self._owner = dict(owners)
         self._files: dict[str, Contents] = {}
         self._owned: dict[str, set[ObjectRef]] = {}
+        self._last_good: dict[ObjectRef, Admitted] = {}
         for ref, file in owners.items():
             self._owned.setdefault(file, set()).add(ref)
 
     def files(self) -> set[str]:
         """All that declare something, read or not."""
         return set(self._owned) | set(self._files)
+
+    def declared(self, ref: ObjectRef) -> Admitted | None:
+        """As its file had it when it was last right. None: no file declares it, or none has been right yet."""
+        return self._last_good.get(ref)
 
     def declare(self, file: str, contents: Contents, *, finished: bool = True) -> Plan:
         """`finished`: the file has not changed for a while. What is new counts at once, what is missing only then:
@@ -100,7 +105,7 @@ class Declarations:
         kept = contents.good.keys() | contents.refused
         lost = self._owned[file] - kept if contents.certain else set()
         if lost and not finished:
-            return Plan(put, [], withheld=True)
+            return self._planned(Plan(put, [], withheld=True))
         return self._disowned(file, lost, put)
 
     def withdraw(self, file: str) -> Plan:
@@ -134,7 +139,13 @@ class Declarations:
                 put.append(self._files[heir].good[ref])
         if not self._owned.get(file):
             self._owned.pop(file, None)
-        return Plan(put, remove)
+        return self._planned(Plan(put, remove))
+
+    def _planned(self, plan: Plan) -> Plan:
+        for ref in plan.remove:
+            self._last_good.pop(ref, None)
+        self._last_good.update((admitted.ref, admitted) for admitted in plan.put)
+        return plan
 
 
 def _where(document: Document, ref: ObjectRef) -> Where:

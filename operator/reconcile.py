@@ -10,9 +10,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from weft.operator import durable
 from weft.operator.admit import Admitted, carried_over, meaning_of
@@ -39,11 +38,14 @@ UPKEEP_INTERVAL = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A change that cannot fail any more."""
+    """A change that cannot fail any more. `file`: the watched file that makes it, "" if it comes by the API."""
 
     ref: ObjectRef
     text: str
     meaning: Policy | Object | None
+    file: str = ""
+    line: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 class Reconciler:
@@ -53,6 +55,7 @@ class Reconciler:
         self.ledger = ledger
         self.reservation = reservation
         self.problems: dict[ObjectRef, str] = {}  # stored objects that this version cannot read any more
+        self.declared: Callable[[ObjectRef], Admitted | None] = lambda ref: None  # by a watched file
         self.failure = ""  # why the last reconciliation came to nothing
         self._cluster = Cluster(ledger, reservation.start())
         self._noted = asyncio.Event()
@@ -87,21 +90,30 @@ class Reconciler:
 
     # changes
 
-    def prepare(self, admitted: Admitted) -> Prepared:
-        """What `admitted` comes to, given what is there. Raises Invalid, changes nothing."""
-        manifest, meaning = admitted.manifest, admitted.meaning
-        before = self.store.get(admitted.ref)
-        if before:
-            held: Mapping[str, Any] = json.loads(before.json)
-            merged = carried_over(held, manifest)
-            if merged != manifest:
-                text = canonical(merged)
-                return Prepared(admitted.ref, text, _checked(meaning_of(text)))
-        return Prepared(admitted.ref, canonical(manifest), _checked(meaning))
+    def prepare(self, admitted: Admitted, *, of_file: bool = False) -> Prepared:
+        """What `admitted` comes to, given what is there. Raises Invalid, changes nothing.
 
-    def commit(self, prepared: Prepared, file: str = "", line: int = 0) -> str:
-        """created, configured, unchanged. `file`: the watched file that declares it."""
-        what = self.store.put(prepared.ref, prepared.text, file, line)
+        To an object that a file declares the API only adds what the file is silent about (`carried_over`): the
+        runtime writes a status onto what it has read, and that may be older than what was just saved.
+        """
+        manifest, warnings = admitted.manifest, admitted.warnings
+        declared = None if of_file else self.declared(admitted.ref)
+        if declared:
+            manifest = carried_over(manifest, declared.manifest)
+            if carried_over(manifest, admitted.manifest) != manifest:
+                warnings += (f"{declared.file} declares it: what differs from that file was not taken",)
+        if before := self.store.get(admitted.ref):
+            manifest = carried_over(json.loads(before.json), manifest)
+        text = canonical(manifest)
+        meaning = admitted.meaning if manifest == admitted.manifest else meaning_of(text)
+        if meaning is not None:
+            Cluster.check(meaning)
+        file, line = (admitted.file, admitted.line) if of_file else ("", 0)
+        return Prepared(admitted.ref, text, meaning, file, line, warnings)
+
+    def commit(self, prepared: Prepared) -> str:
+        """created, configured, unchanged."""
+        what = self.store.put(prepared.ref, prepared.text, prepared.file, prepared.line)
         if what != "unchanged":
             self.problems.pop(prepared.ref, None)
             stored = self.store.get(prepared.ref)
@@ -179,9 +191,3 @@ class Reconciler:
         if self.ledger.unsynced:
             await asyncio.to_thread(self.ledger.sync)
         self.hub.publish(step, part)
-
-
-def _checked(meaning: Policy | Object | None) -> Policy | Object | None:
-    if meaning is not None:
-        Cluster.check(meaning)
-    return meaning

@@ -46,6 +46,7 @@ class Watch:
         self._namespace = default_namespace
         owned = {stored.ref: stored.file for stored in reconciler.store if stored.file}
         self._declarations = Declarations(owned)
+        reconciler.declared = self._declarations.declared
         self._unfinished: dict[str, tuple[float, Contents | None]] = {}  # since when; None: the file is gone
         self._refused: dict[ObjectRef, Notice] = {}
         self._stopping = threading.Event()
@@ -147,7 +148,7 @@ class Watch:
         for admitted in plan.put:
             self._refused.pop(admitted.ref, None)
             try:
-                what = self._reconciler.commit(self._reconciler.prepare(admitted), admitted.file, admitted.line)
+                what = self._reconciler.commit(self._reconciler.prepare(admitted, of_file=True))
             except Invalid as error:
                 where = Where(admitted.file, admitted.line, str(admitted.ref), error.where.path)
                 self._refused[admitted.ref] = Notice(where, error.reason)

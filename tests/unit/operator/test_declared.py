@@ -131,6 +131,16 @@ def test_what_is_missing_from_an_unfinished_file_is_withheld() -> None:
     assert files.objects == {}
 
 
+def test_what_a_file_declares_is_known_as_it_was_when_it_was_last_right() -> None:
+    files = Files()
+    files.save(A, ns("x"))
+    files.save(A, "{")
+    declared = files.declarations.declared(ref("x"))
+    assert declared and declared.manifest["metadata"] == {"name": "x"}
+    files.delete(A)
+    assert files.declarations.declared(ref("x")) is None
+
+
 # the border
 
 
@@ -190,6 +200,13 @@ def service(spec: dict) -> dict:
         (pod({"nodeName": "n"}), pod({"nodeName": "m"}), pod({"nodeName": "m"})),
         (service(GIVEN), service({}), service(GIVEN)),
         (service(GIVEN), service({"clusterIP": "None"}), service({"clusterIP": "None"})),
+        (
+            service({"ports": [{"port": 80, "nodePort": 30000}, {"port": 81, "nodePort": 30001}, 7]}),
+            service({"ports": [{"port": 81, "name": "x"}, {"port": 80, "protocol": "UDP"}, None]}),
+            service(
+                {"ports": [{"port": 81, "name": "x", "nodePort": 30001}, {"port": 80, "protocol": "UDP"}, None]}
+            ),
+        ),
         (service({"clusterIP": "a"}), {"kind": "Service", "spec": 7}, {"kind": "Service", "spec": 7}),
         ({"kind": "X", "spec": {"nodeName": "n"}}, {"kind": "X", "spec": {}}, {"kind": "X", "spec": {}}),
     ],
@@ -200,6 +217,7 @@ def service(spec: dict) -> dict:
         "a new node counts",
         "a service keeps its addresses",
         "unless it says otherwise",
+        "a port keeps its node port",
         "nonsense is left alone",
         "other kinds keep nothing",
     ],

@@ -81,6 +81,10 @@ def ref(name: str) -> ObjectRef:
     return ObjectRef("CiliumNetworkPolicy", "default", name)
 
 
+def labels_of(snapshot: Snapshot, key: str) -> tuple[str, ...]:
+    return snapshot.cluster.identities[snapshot.own.endpoints[key].identity].labels.strings()
+
+
 def with_policies(*wanted: str) -> Any:
     return lambda snapshot: names(snapshot) == list(wanted)
 
