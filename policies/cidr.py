@@ -39,6 +39,13 @@ def prefixes_of(item: PolicyItem) -> set[Network]:
     }
 
 
+def contains(outer: Network, inner: Network) -> bool:
+    """Of one family, and every address of `inner` in `outer`."""
+    if outer.version != inner.version or outer.prefixlen > inner.prefixlen:
+        return False
+    return inner.network_address in outer
+
+
 class CidrIdentities:
     """Holders (policies) name prefixes; a prefix is in force while one holder names it."""
 

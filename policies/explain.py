@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weft.policies import identity, wording
+from weft.policies.cidr import contains
 from weft.policies.l4 import default_deny
-from weft.policies.model import Direction, ObjectRef, Origin
+from weft.policies.model import CidrPeer, Direction, Network, ObjectRef, Origin
 from weft.policies.ports import TYPED, Cell
 from weft.policies.snapshot import EndpointItem, ResolvedSpec
 from weft.policies.table import Key, Table, Value, Verdict
@@ -84,7 +85,7 @@ def _peers(world: World, table: Table, direction: Direction, specs: Sequence[Res
     for number, cells in by_identity.items():
         alike.setdefault(_ordered(cells), []).append(number)
     peers = [
-        Peer(tuple(name for n in sorted(ids) for name in names(world, n)), tuple(sorted(ids)), lines)
+        Peer(tuple(name for n in sorted(ids) for name in names(world, n, ids)), tuple(sorted(ids)), lines)
         for cells, ids in alike.items()
         if (lines := _lines(cells, table, direction, specs))
     ]
@@ -148,14 +149,28 @@ def _span(protocol: int, first: int, last: int) -> str:
     return f"{first}-{last}/{wording.protocol_name(protocol)}"
 
 
-def names(world: World, number: int) -> tuple[str, ...]:
-    """Who has an identity: pods by name, a prefix, a reserved name."""
+def names(world: World, number: int, together: Sequence[int] = ()) -> tuple[str, ...]:
+    """Who has an identity: pods by name, a reserved name, a prefix. A prefix's number is not that of the longer
+    ones inside it, so these are taken out, unless they are `together` with it."""
     if number == identity.ANY:
         return ("any peer",)
     if number in (identity.WORLD_IPV4, identity.WORLD_IPV6):
-        return ("the rest of the world, IPv4" if number == identity.WORLD_IPV4 else "the rest of the world, IPv6",)
+        return (f"{identity.RESERVED[number]}{_without(world, number, together)}",)
     if number in identity.RESERVED:
         return (identity.RESERVED[number],)
     if identity.is_local(number):
-        return tuple(str(prefix) for prefix, known in world.cidrs.prefixes().items() if known == number)
+        return (f"{_prefix(world, number)}{_without(world, number, together)}",)
     return world.pods_of(number) or (f"identity {number}",)
+
+
+def _prefix(world: World, number: int) -> Network:
+    return next(prefix for prefix, known in world.cidrs.prefixes().items() if known == number)
+
+
+def _without(world: World, number: int, together: Sequence[int]) -> str:
+    whole = _prefix(world, number)
+    inside = world.cidrs.matching(CidrPeer(whole)) - {number}
+    longer = [_prefix(world, other) for other in inside]
+    widest = [one for one in longer if not any(one != other and contains(other, one) for other in longer)]
+    taken = sorted(str(one) for one in widest if world.cidrs.number(one) not in together)
+    return f" without {wording.some(taken)}" if taken else ""
