@@ -22,6 +22,8 @@
 #define WEFT_CT_CLOSING_MS 10000ull /* RST, or FIN both ways: the last acknowledgements */
 #define WEFT_CT_OTHER_MS 60000ull
 
+#define WEFT_EEXIST 17
+
 #define WEFT_CT_BOTH_FIN (WEFT_CT_F_FIN_IN | WEFT_CT_F_FIN_OUT)
 
 /* --- keys ---------------------------------------------------------------------------------------------------- */
@@ -81,7 +83,7 @@ static __always_inline __u64 weft_ct_timeout(const struct weft_ct_value *entry, 
 		return WEFT_CT_OTHER_MS * WEFT_NS_PER_MS;
 	if (weft_ct_closing(entry))
 		return WEFT_CT_CLOSING_MS * WEFT_NS_PER_MS;
-	if (!(entry->state & WEFT_CT_F_SEEN_REPLY))
+	if (!(entry->state & (WEFT_CT_F_SEEN_REPLY | WEFT_CT_F_MIDSTREAM)))
 		return WEFT_CT_SYN_MS * WEFT_NS_PER_MS;
 	return WEFT_CT_ESTABLISHED_MS * WEFT_NS_PER_MS;
 }
@@ -172,12 +174,16 @@ static __always_inline struct weft_ct_value *weft_ct_create(const struct weft_ct
 		.match = flow->match,
 		.icmp_type = key->icmp_type,
 	};
+	long failed = weft_update(ct, key, &entry, BPF_NOEXIST);
 
-	if (weft_update(ct, key, &entry, BPF_ANY)) {
+	if (!failed)
+		weft_stat(WEFT_STAT_CT_CREATED);
+	else if (failed == -WEFT_EEXIST) /* one that is over: counted when it was made */
+		failed = weft_update(ct, key, &entry, BPF_ANY);
+	if (failed) {
 		weft_stat(WEFT_STAT_CT_INSERT_FAILED);
 		return 0;
 	}
-	weft_stat(WEFT_STAT_CT_CREATED);
 	return weft_lookup(ct, key);
 }
 
