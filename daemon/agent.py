@@ -167,6 +167,16 @@ class Agent:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    async def stop(self) -> None:
+        """Nothing of ours touches the kernel after this."""
+        for handle in (self._retry, self._soon):
+            if handle is not None:
+                handle.cancel()
+        if self._tidying is not None:
+            if not self._thread_writes:
+                self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
+
     # what is asked
 
     def held(self) -> Held:

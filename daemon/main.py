@@ -32,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--audit", action="store_true", help="policy only tells what it would drop")
     top.add_argument("--trace-interval", type=float, default=5.0, metavar="SECONDS")
     top.add_argument("--flows", type=int, default=4095, help="flows kept for those who ask later (%(default)s)")
+    top.add_argument(
+        "--pod-start-guarded", action="store_true", help="whatever starts workloads here asks WaitEndpoint first"
+    )
     top.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     top.add_argument("--remove", action="store_true", help="detach and unpin everything of this node, and end")
     return top
@@ -57,6 +60,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         audit=options.audit,
         trace_interval_ms=int(options.trace_interval * 1000),
         flows=options.flows,
+        pod_start_guarded=options.pod_start_guarded,
     )
 
 
@@ -94,13 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.remove:
         remove(settings)
         return 0
+    from weft.bpf.tables import OtherShape
     from weft.daemon.loading import LoadFailed
 
     # Most of what is made at start lives for ever: look for garbage less often than a short-lived script would.
     gc.set_threshold(5000, 20, 20)
     try:
         asyncio.run(serve(settings))
-    except (LoadFailed, OSError) as error:
+    except (LoadFailed, OtherShape, OSError) as error:
         print(f"weft-daemon: {error}", file=sys.stderr)
         return 1
     return 0

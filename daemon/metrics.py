@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -26,21 +25,22 @@ DELAY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 REQUEST_LIMIT, REQUEST_TIMEOUT = 8192, 5.0
 
 
-@dataclass(slots=True)
-class Figures:
-    """One moment's numbers, as the agent has them."""
-
-    traffic: Mapping[CounterKey, Counted] = field(default_factory=dict)
-    stats: Mapping[Stat, int] = field(default_factory=dict)
-    endpoint_states: Mapping[str, int] = field(default_factory=dict)
-    enforcement: Mapping[str, int] = field(default_factory=dict)  # none, ingress, egress, both
-    pressure: Mapping[str, float] = field(default_factory=dict)  # 0 to 1, by map
-    gauges: Mapping[str, float] = field(default_factory=dict)
-    counts: Mapping[str, float] = field(default_factory=dict)
-
-
 class Source(Protocol):
-    def figures(self) -> Figures: ...
+    """One moment's numbers: `figures.Figures`."""
+
+    def traffic(self) -> Mapping[CounterKey, Counted]: ...
+
+    def stats(self) -> Mapping[Stat, int]: ...
+
+    def fill_levels(self) -> Mapping[str, tuple[int, int]]: ...
+
+    def endpoint_states(self) -> Mapping[str, int]: ...
+
+    def enforcement(self) -> Mapping[str, int]: ...
+
+    def gauges(self) -> Mapping[str, float]: ...
+
+    def counts(self) -> Mapping[str, float]: ...
 
 
 _HELP = {
@@ -60,7 +60,7 @@ _HELP = {
     "map_write_failures": "Writes to the kernel that failed",
     "upstream_reconnects": "Times the stream from the operator was opened again",
     "netlink_resyncs": "Times everything was read again because netlink messages were lost",
-    "policy_changes": "Snapshots taken in that changed a policy",
+    "flow_records": "Records read from the programs' ring",
 }
 
 
@@ -84,24 +84,22 @@ class AgentMetrics:
         self.changes.labels("success" if whole else "fail").inc()
 
     def collect(self) -> Iterator[Metric]:
-        figures = self._source.figures()
-        yield from _traffic(figures.traffic)
-        yield _labelled("weft_endpoint_state", "Endpoints by state", "endpoint_state", figures.endpoint_states)
-        yield _labelled(
-            "weft_policy_endpoint_enforcement_status",
+        source = self._source
+        pressure = {name: entries / room for name, (entries, room) in source.fill_levels().items()}
+        events = {stat.name.lower(): count for stat, count in source.stats().items()}
+        yield from _traffic(source.traffic())
+        yield _gauge("endpoint_state", "Endpoints by state", "endpoint_state", source.endpoint_states())
+        yield _gauge(
+            "policy_endpoint_enforcement_status",
             "Endpoints by the directions that are default deny",
             "enforcement",
-            figures.enforcement,
+            source.enforcement(),
         )
-        yield _labelled("weft_bpf_map_pressure", "How full a map is, 0 to 1", "map_name", figures.pressure)
-        yield _labelled_counter(
-            "weft_bpf_events",
-            "Node-wide events that programs count",
-            {s.name.lower(): n for s, n in figures.stats.items()},
-        )
-        for name, value in figures.gauges.items():
+        yield _gauge("bpf_map_pressure", "How full a map is, 0 to 1", "map_name", pressure)
+        yield _labelled(CounterMetricFamily("weft_bpf_events", "What programs count", labels=["event"]), events)
+        for name, value in source.gauges().items():
             yield GaugeMetricFamily(f"weft_{name}", _HELP.get(name, name), value=value)
-        for name, value in figures.counts.items():
+        for name, value in source.counts().items():
             yield CounterMetricFamily(f"weft_{name}", _HELP.get(name, name), value=value)
 
     def describe(self) -> Iterable[Metric]:
@@ -133,15 +131,11 @@ def _traffic(traffic: Mapping[CounterKey, Counted]) -> Iterator[Metric]:
         yield family
 
 
-def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=[label])
-    for value, number in sorted(values.items()):
-        family.add_metric([value], number)
-    return family
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    return _labelled(GaugeMetricFamily(f"weft_{name}", text, labels=[label]), values)
 
 
-def _labelled_counter(name: str, text: str, values: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=["event"])
+def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[str, float]) -> Metric:
     for value, number in sorted(values.items()):
         family.add_metric([value], number)
     return family

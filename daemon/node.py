@@ -13,7 +13,6 @@ import gc
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Coroutine
 from importlib import metadata
 from pathlib import Path
@@ -28,10 +27,11 @@ from weft.daemon import cgroups, dns, inspect, loading, netlink
 from weft.daemon.agent import Agent
 from weft.daemon.datapath.conntrack import Sweeper
 from weft.daemon.datapath.counters import Counters
-from weft.daemon.datapath.kernel import SPECS, Maps, PinnedKernel
+from weft.daemon.datapath.kernel import Maps, PinnedKernel
 from weft.daemon.datapath.programs import Programs
 from weft.daemon.datapath.reconcile import Facts, Reconciler
-from weft.daemon.metrics import AgentMetrics, Exposition, Figures
+from weft.daemon.figures import Figures
+from weft.daemon.metrics import AgentMetrics, Exposition
 from weft.daemon.node_api import NodeService, serve
 from weft.daemon.observer.service import Observer
 from weft.daemon.observer.workload_cgroups import WorkloadCgroups
@@ -41,7 +41,6 @@ from weft.daemon.settings import Settings
 from weft.daemon.state import SnapshotFile
 from weft.daemon.upstream import Upstream
 from weft.policies.snapshot import ClusterPart
-from weft.policies.table import MAX_ENTRIES
 
 log = logging.getLogger("weft.daemon")
 
@@ -90,6 +89,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.agent.stop()
         self.pump.stop(asyncio.get_running_loop())
         if self._dns is not None:
             await asyncio.to_thread(self._dns.stop)
@@ -133,6 +133,7 @@ class Node:
             SnapshotFile(self.settings.snapshot),
         )
         self.sweeper = Sweeper(self.maps[layout.CT], created=lambda: self.counters.stat(layout.Stat.CT_CREATED))
+        self.figures = Figures(self)
         self.registry = CollectorRegistry()
         self.observer = Observer(
             self.settings.node,
@@ -142,7 +143,7 @@ class Node:
             registry=self.registry,
             workload_of=WorkloadCgroups(self.settings.cgroup, self.agent.directory.workload),
         )
-        metrics = AgentMetrics(self.registry, self)
+        metrics = AgentMetrics(self.registry, self.figures)
         self.agent.on_change = metrics.changed
         self._ring = Ring(self.maps[layout.EVENTS])
         self.pump = Pump(self._ring, self.observer, lambda: self.counters.stat(layout.Stat.EVENT_LOST))
@@ -191,6 +192,7 @@ class Node:
                 for _ in self.sweeper.sweep(living):
                     await asyncio.sleep(0)
                 self.counters.retire(living)
+                self.agent.datapath.forget_rules()
                 self.trouble.pop("conntrack", None)
             except OSError as error:
                 self.trouble["conntrack"] = str(error)
@@ -205,64 +207,6 @@ class Node:
             await asyncio.sleep(KEEP_INTERVAL)
             if self.agent.snapshot is not None and self.agent.file.behind():
                 self.agent.file.replace(self.agent.serialized())
-
-    # what is asked
-
-    def problems(self) -> list[str]:
-        """What keeps this node from being as it should; empty: nothing."""
-        agent = self.agent
-        told = [f"{part}: {what}" for part, what in self.trouble.items()]
-        told += [f"{resource}: {why}" for resource, why in sorted(agent.refusals().items())]
-        if agent.snapshot is None:
-            told.append("no snapshot yet: what the kernel held before is in force")
-        if self.upstream is not None and not self.upstream.link.connected:
-            told.append(f"operator {self.settings.operator}: {self.upstream.link.problem}")
-        told += [f"snapshot file: {what}" for what in (agent.file.health.problem, agent.file.health.found) if what]
-        return told
-
-    def fill_levels(self) -> dict[str, tuple[int, int]]:
-        """Entries and room, by map. Policy tables: the fullest one."""
-        have, tables = self.agent.datapath.writer.have, self.agent.datapath.tables
-        levels = {SPECS[name].name: (len(getattr(have, name)), SPECS[name].max_entries) for name in SPECS}
-        levels["policies"] = (len(have.tables), layout.POLICIES.max_entries)
-        levels["policy_table"] = (tables.largest() if tables else 0, MAX_ENTRIES)
-        levels["ct"] = (self.sweeper.totals.entries, layout.CT.max_entries)
-        levels["counters"] = (len(self.counters.traffic()), layout.COUNTERS.max_entries)
-        return levels
-
-    def figures(self) -> Figures:
-        agent, link = self.agent, self.upstream.link if self.upstream else None
-        cluster = agent.snapshot.cluster if agent.snapshot else ClusterPart()
-        own = agent.snapshot.own.endpoints if agent.snapshot else {}
-        totals, health = self.sweeper.totals, agent.file.health
-        return Figures(
-            traffic=self.counters.traffic(),
-            stats=self.counters.stats(),
-            endpoint_states=Counter(self.queries.state(key) for key in own),
-            enforcement=Counter(self.queries.enforcement(key) for key in own),
-            pressure={name: entries / room for name, (entries, room) in self.fill_levels().items()},
-            gauges={
-                "policy": len(cluster.policies),
-                "policy_max_revision": agent.in_force,
-                "policy_map_revision": self.kernel.revision(),
-                "identity": len(cluster.identities),
-                "services": len(cluster.services),
-                "conntrack_entries": totals.entries,
-                "refused_resources": len(agent.refusals()),
-                "upstream_connected": int(link is not None and link.connected),
-                "process_anonymous_bytes": inspect.memory()["anonymous"],
-            },
-            counts={
-                "conntrack_expired": totals.expired,
-                "conntrack_evicted": totals.evicted,
-                "snapshot_writes": health.written,
-                "snapshot_write_failures": health.failed,
-                "map_write_failures": agent.datapath.writer.failed,
-                "upstream_reconnects": link.reconnects if link else 0,
-                "netlink_resyncs": self.watch.resyncs,
-                "flow_records": self.pump.records,
-            },
-        )
 
     def _names(self) -> dns.Directory:
         """Asked from the DNS server's thread: made anew for each snapshot, then shared."""

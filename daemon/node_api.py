@@ -13,7 +13,8 @@ import grpc.aio
 
 from weft.daemon.agent import Agent
 from weft.daemon.datapath.endpoints import Place
-from weft.daemon.queries import NotFound, Queries
+from weft.daemon.endpoint_views import NotFound
+from weft.daemon.queries import Queries
 from weft.policies.wire.pb import node_pb2 as pb
 from weft.policies.wire.pb import node_pb2_grpc
 

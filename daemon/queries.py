@@ -13,11 +13,12 @@ from weft.daemon import inspect
 from weft.daemon.datapath import services
 from weft.daemon.datapath.counters import Counted
 from weft.daemon.datapath.rows import BackendRow, Frontend, Prefix, Slot, text
+from weft.daemon.endpoint_views import EndpointViews, NotFound
 from weft.daemon.observer.names import drop_reason
 from weft.policies import identity
-from weft.policies.model import Direction, Protocol
-from weft.policies.snapshot import ClusterPart, EndpointItem, PolicyItem
-from weft.policies.table import WARN_ENTRIES, Verdict
+from weft.policies.model import Direction
+from weft.policies.snapshot import ClusterPart, EndpointItem
+from weft.policies.table import WARN_ENTRIES
 
 if TYPE_CHECKING:
     from weft.daemon.node import Node
@@ -26,20 +27,17 @@ if TYPE_CHECKING:
 WARN_PRESSURE = 0.8
 
 
-class NotFound(Exception):
-    """There is no such thing to tell about."""
-
-
 class Queries:
     def __init__(self, node: Node) -> None:
         self._node = node
+        self.endpoints = endpoints = EndpointViews(node)
         self._answers: dict[str, Callable[[str], Any]] = {
             "status": lambda _: self.status(),
-            "endpoints": self.endpoints,
+            "endpoints": endpoints.endpoints,
             "identities": self.identities,
             "services": lambda _: self.services(),
-            "policies": lambda _: self.policies(),
-            "policy-table": self.policy_table,
+            "policies": lambda _: endpoints.policies(),
+            "policy-table": endpoints.policy_table,
             "addresses": lambda _: self.addresses(),
             "maps": lambda _: self.maps(),
             "metrics": lambda _: self.metrics(),
@@ -54,8 +52,8 @@ class Queries:
     def status(self) -> dict[str, Any]:
         node, agent = self._node, self._node.agent
         cluster = self._cluster()
-        problems = node.problems()
-        states = Counter(self.state(key) for key in self._own())
+        problems = node.figures.problems()
+        states = Counter(self.endpoints.state(key) for key in self._own())
         return {
             "ok": not problems,
             "node": agent.node,
@@ -75,7 +73,7 @@ class Queries:
             "programs": {"attached": len(agent.datapath.writer.have.attached), "mode": node.programs.mode},
             "kernel": {"release": os.uname().release, "missing": node.missing},
             "dns": list(node.settings.dns) or "off",
-            "pod_start": "not guarded",
+            "pod_start": "guarded" if node.settings.pod_start_guarded else "not guarded",
             "snapshot_file": self._snapshot_file(),
             "memory": inspect.memory(),
             "uptime_seconds": int(time.monotonic() - node.started),
@@ -85,15 +83,6 @@ class Queries:
             "maps": {row["name"]: row for row in self.maps()},
             "stats": {stat.name.lower(): count for stat, count in node.counters.stats().items()},
         }
-
-    def endpoints(self, arg: str = "") -> list[dict[str, Any]]:
-        """`arg`: "ns/name", an endpoint id, or "" for all."""
-        rows = [self._endpoint(key, item) for key, item in sorted(self._own().items())]
-        if arg:
-            rows = [row for row in rows if arg in (f"{row['namespace']}/{row['name']}", str(row["id"]))]
-            if not rows:
-                raise NotFound(f"no endpoint {arg} on this node")
-        return rows
 
     def identities(self, arg: str = "") -> list[dict[str, Any]]:
         users = Counter(item.identity for item in self._own().values())
@@ -126,11 +115,11 @@ class Queries:
                         "name": item.name,
                         "type": item.type,
                         "port_name": port.name,
-                        "frontend": f"{frontend}/{_protocol(frontend.protocol)}",
+                        "frontend": f"{frontend}/{inspect.protocol(frontend.protocol)}",
                         "backends": [
                             {
                                 "id": number,
-                                "address": f"{Frontend(*row)}/{_protocol(row.protocol)}",
+                                "address": f"{Frontend(*row)}/{inspect.protocol(row.protocol)}",
                                 "pod": backend.pod
                                 if (backend := by_row.get((text(row.address), row.port)))
                                 else "",
@@ -142,38 +131,6 @@ class Queries:
                     }
                 )
         return rows
-
-    def policies(self) -> list[dict[str, Any]]:
-        refused = self._node.agent.refusals()
-        own = self._own()
-        return [
-            {
-                "kind": ref.kind,
-                "namespace": ref.namespace,
-                "name": ref.name,
-                "revision": item.revision,
-                "labels": list(item.labels),
-                "rules": sum(len(spec.rules) for spec in item.specs),
-                "endpoints": sorted(key for key, endpoint in own.items() if _selects(item, endpoint)),
-                "refused": refused.get(f"policy {ref}", ""),
-            }
-            for ref, item in sorted(self._cluster().policies.items())
-        ]
-
-    def policy_table(self, arg: str) -> dict[str, Any]:
-        """What the kernel enforces for the endpoint, with what each rule let pass or refused."""
-        row = self.endpoints(arg)[0] if arg else None
-        if row is None:
-            raise NotFound("say which endpoint: policy-table NS/NAME")
-        counted = {
-            (key.cookie, Direction(key.direction).name.lower(), Verdict(key.verdict).name.lower()): value
-            for key, value in self._node.counters.rules().items()
-            if key.ep_id == row["id"]
-        }
-        entries = [
-            self._entry(entry, counted) for entry in inspect.table(self._node.kernel.table(row["policy_id"]))
-        ]
-        return {"endpoint": f"{row['namespace']}/{row['name']}", **row, "entries": entries}
 
     def addresses(self) -> list[dict[str, Any]]:
         have = self._node.agent.datapath.writer.have
@@ -201,7 +158,7 @@ class Queries:
                 "pressure": round(entries / most, 4),
                 "warning": entries > most * WARN_PRESSURE,
             }
-            for name, (entries, most) in self._node.fill_levels().items()
+            for name, (entries, most) in self._node.figures.fill_levels().items()
         ]
 
     def metrics(self) -> dict[str, Any]:
@@ -233,78 +190,12 @@ class Queries:
 
     def conntrack(self, arg: str) -> dict[str, Any]:
         """`arg`: an endpoint, or "" for all; at most inspect.CONNTRACK_LIMIT entries."""
-        wanted = self.endpoints(arg)[0]["id"] if arg else None
-        names = {row["id"]: f"{row['namespace']}/{row['name']}" for row in self.endpoints()}
+        wanted = self.endpoints.endpoints(arg)[0]["id"] if arg else None
+        names = {row["id"]: f"{row['namespace']}/{row['name']}" for row in self.endpoints.endpoints()}
         entries, more = inspect.conntrack(self._node.maps[layout.CT], wanted)
         return {
             "entries": [{**entry, "endpoint": names.get(entry["endpoint_id"], "")} for entry in entries],
             "more": more,
-        }
-
-    def state(self, key: str) -> str:
-        datapath = self._node.agent.datapath
-        if key in datapath.placed.refused:
-            return "refused"
-        if datapath.tables is not None and key in datapath.tables.refused.denied:
-            return "denied"
-        if datapath.ready(key):
-            return "ready"
-        return "waiting-for-interface" if key in datapath.placed.waiting else "regenerating"
-
-    def enforcement(self, key: str) -> str:
-        """none, ingress, egress, both: the directions that are default deny."""
-        datapath = self._node.agent.datapath
-        flags = datapath.tables.image(key).flags if datapath.tables and datapath.tables.has(key) else 0
-        ingress = bool(flags & layout.EndpointFlag.ENFORCE_INGRESS)
-        egress = bool(flags & layout.EndpointFlag.ENFORCE_EGRESS)
-        return {(True, True): "both", (True, False): "ingress", (False, True): "egress"}.get(
-            (ingress, egress), "none"
-        )
-
-    def _endpoint(self, key: str, item: EndpointItem) -> dict[str, Any]:
-        datapath = self._node.agent.datapath
-        spot = datapath.placed.places.get(key)
-        row = datapath.writer.have.endpoints.get(spot.ifindex) if spot else None
-        enforced = self.enforcement(key)
-        word = "Audit" if self._node.settings.audit else "Enabled"
-        return {
-            "id": spot.ep_id if spot else 0,
-            "namespace": item.namespace,
-            "name": item.name,
-            "identity": item.identity,
-            "labels": list(self._node.agent.directory.identity_labels(item.identity)),
-            "ipv4": next((ip for ip in item.ips if ":" not in ip), ""),
-            "ipv6": next((ip for ip in item.ips if ":" in ip), ""),
-            "ingress": word if enforced in ("both", "ingress") else "Disabled",
-            "egress": word if enforced in ("both", "egress") else "Disabled",
-            "state": self.state(key),
-            "reason": self._node.agent.refusals().get(f"endpoint {key}", ""),
-            "interface": datapath.facts.links.get(spot.ifindex, "") if spot else "",
-            "ifindex": spot.ifindex if spot else 0,
-            "policy_id": row.policy_id if row else 0,
-            "policy_revision": self._node.agent.in_force if datapath.ready(key) else 0,
-            "policy_entries": len(datapath.tables.table(key).entries) if datapath.tables else 0,
-            "conntrack_entries": self._node.sweeper.totals.by_endpoint.get(spot.ep_id, 0) if spot else 0,
-            "workload": f"{item.workload_kind}/{item.workload_name}" if item.workload_name else "",
-            "named_ports": [
-                {"name": port.name, "protocol": _protocol(port.protocol), "port": port.port}
-                for port in item.named_ports
-            ],
-        }
-
-    def _entry(self, entry: dict[str, Any], counted: Mapping[tuple[int, str, str], Counted]) -> dict[str, Any]:
-        """`packets`, `bytes`: of all entries that the same rules stand behind, in this direction and verdict."""
-        datapath = self._node.agent.datapath
-        value = counted.get((entry["cookie"], entry["direction"], entry["verdict"]))
-        rules = [{"policy": str(o.ref), "path": o.path} for o in datapath.cookies.origins(entry["cookie"])]
-        return {
-            **entry,
-            "labels": list(self._node.agent.directory.identity_labels(entry["identity"]))
-            if entry["identity"]
-            else [],
-            "rules": rules,
-            "packets": value.packets if value else 0,
-            "bytes": value.bytes if value else 0,
         }
 
     def _backends_of(self, frontend: Frontend, count: int) -> list[tuple[int, BackendRow]]:
@@ -362,14 +253,6 @@ def _kind(number: int) -> str:
     if identity.is_local(number):
         return "cidr"
     return "reserved" if identity.is_reserved(number) else "workload"
-
-
-def _selects(item: PolicyItem, endpoint: EndpointItem) -> bool:
-    return any(endpoint.identity in spec.subjects for spec in item.specs)
-
-
-def _protocol(number: int) -> str:
-    return Protocol(number).name if number in set(Protocol) else str(number)
 
 
 def _sum(one: Counted, other: Counted) -> Counted:

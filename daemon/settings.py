@@ -9,7 +9,8 @@ from pathlib import Path
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`run_dir` holds our sockets. `operator` is a gRPC target; "": none, the snapshot on disk is all there is.
-    `cgroup` None: sockets are neither balanced nor watched. `dns` empty: no names are served."""
+    `cgroup` None: sockets are neither balanced nor watched. `dns` empty: no names are served.
+    `pod_start_guarded`: nothing starts here before its policy is in force; only told, in the status."""
 
     node: str
     run_dir: Path
@@ -22,6 +23,7 @@ class Settings:
     audit: bool = False
     trace_interval_ms: int = 5000
     flows: int = 4095
+    pod_start_guarded: bool = False
 
     @property
     def socket(self) -> Path:

@@ -18,7 +18,7 @@ from weft.bpf import layout
 from weft.daemon.datapath import addresses, endpoints, services
 from weft.daemon.datapath.images import Image, Rows
 from weft.daemon.datapath.kernel import Kernel
-from weft.daemon.datapath.plan import Write, assign, plan
+from weft.daemon.datapath.plan import assign, plan
 from weft.daemon.datapath.plan import tidy as plan_tidy
 from weft.daemon.datapath.rows import EndpointRow, Prefix, State, packed, text
 from weft.daemon.datapath.tables import Tables
@@ -126,10 +126,10 @@ class Reconciler:
     def tidied(self, spares: frozenset[int]) -> None:
         self.writer.have.spares |= spares
 
-    def pending(self) -> list[Write]:
-        if self.snapshot is None or self.tables is None:
-            return []
-        return plan(self.writer.have, self._want(self.snapshot, self.tables))
+    def forget_rules(self) -> None:
+        """Sets of rules that no table has any more, once there are very many of them."""
+        if self.tables is not None:
+            self.cookies.retain(self.tables.cookies())
 
     def refusals(self) -> dict[str, str]:
         """Resource ("policy CiliumNetworkPolicy default/x") -> reason."""

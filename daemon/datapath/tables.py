@@ -10,7 +10,7 @@ Rule: what was in force stays in force until its successor fits. Where a table o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from weft.daemon.datapath.images import DENY_ALL, Image, Rows, encode, image
@@ -46,6 +46,11 @@ class Tables:
 
     def has(self, endpoint: str) -> bool:
         return endpoint in self._images
+
+    def cookies(self) -> Iterator[int]:
+        """Of all rules behind all tables; some more than once."""
+        for table in self._tables.values():
+            yield from table.rule_sets
 
     def largest(self) -> int:
         return max((held.entries for held in self._images.values()), default=0)

@@ -9,23 +9,36 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from weft.bpf.layout import Stat
 from weft.daemon.datapath.counters import Counted, CounterKey
-from weft.daemon.metrics import AgentMetrics, Exposition, Figures
+from weft.daemon.metrics import AgentMetrics, Exposition
 
 
 class Still:
-    def figures(self) -> Figures:
-        return Figures(
-            traffic={
-                CounterKey(1, 0, 0): Counted(10, 1000),
-                CounterKey(2, 0, 0): Counted(5, 500),
-                CounterKey(1, 1, 133): Counted(3, 180),
-            },
-            stats={Stat.EVENT_LOST: 4},
-            endpoint_states={"ready": 2},
-            pressure={"ipcache": 0.25},
-            gauges={"policy": 7},
-            counts={"snapshot_write_failures": 1},
-        )
+    """Numbers that do not move."""
+
+    def traffic(self) -> dict[CounterKey, Counted]:
+        return {
+            CounterKey(1, 0, 0): Counted(10, 1000),
+            CounterKey(2, 0, 0): Counted(5, 500),
+            CounterKey(1, 1, 133): Counted(3, 180),
+        }
+
+    def stats(self) -> dict[Stat, int]:
+        return {Stat.EVENT_LOST: 4}
+
+    def fill_levels(self) -> dict[str, tuple[int, int]]:
+        return {"ipcache": (1, 4)}
+
+    def endpoint_states(self) -> dict[str, int]:
+        return {"ready": 2}
+
+    def enforcement(self) -> dict[str, int]:
+        return {"both": 1}
+
+    def gauges(self) -> dict[str, float]:
+        return {"policy": 7}
+
+    def counts(self) -> dict[str, float]:
+        return {"snapshot_write_failures": 1}
 
 
 def text() -> str:
