@@ -18,8 +18,9 @@ from weft.policies.identity import RESERVED, reserved_identity
 from weft.policies.model import ObjectRef, Policy
 from weft.policies.numbers import Allocator, Exhausted, Numbers
 from weft.policies.objects import CidrGroup, EndpointSlice, Namespace, Node, Object, Pod, Service
+from weft.policies.peers import check_entities
 from weft.policies.population import Population
-from weft.policies.resolve import Resolver, check_entities
+from weft.policies.resolve import Resolver
 from weft.policies.selection import Index
 from weft.policies.snapshot import (
     ClusterPart,

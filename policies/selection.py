@@ -8,7 +8,6 @@ is set algebra over postings, and a new identity is shown only to the selectors 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 from weft.policies.labels import ANY_SOURCE, CLUSTER_KEY, NAMESPACE_KEY, Labels, Op, Requirement, Selector
 
@@ -159,9 +158,3 @@ def _anchors(selector: Selector) -> list[tuple[str, str | None]]:
         return []
     best = min(positive, key=lambda r: (r.key in _COMMON, r.op is Op.EXISTS, len(r.values)))
     return [(best.key, None)] if best.op is Op.EXISTS else [(best.key, value) for value in set(best.values)]
-
-
-def union(selections: Iterable[Selection]) -> frozenset[int]:
-    """Shares the set when there is but one."""
-    sets = [selection.frozen for selection in selections]
-    return sets[0] if len(sets) == 1 else frozenset().union(*sets)

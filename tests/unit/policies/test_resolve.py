@@ -28,7 +28,8 @@ from weft.policies.model import (
     Spec,
 )
 from weft.policies.objects import CidrGroup, EndpointSlice, Service, SliceEndpoint
-from weft.policies.resolve import ENTITIES, Resolver
+from weft.policies.peers import ENTITIES
+from weft.policies.resolve import Resolver
 from weft.policies.selection import Index
 from weft.policies.snapshot import ResolvedPeers
 
