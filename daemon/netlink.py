@@ -20,7 +20,7 @@ from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink import rtnl
 from pyroute2.netlink.exceptions import NetlinkError
 
-__all__ = ["Facts", "NetlinkError", "Watch", "attach_clsact", "detach_clsact", "routes"]
+__all__ = ["Facts", "NetlinkError", "Watch", "attach_clsact", "detach_clsact", "detach_clsact_everywhere", "routes"]
 
 log = logging.getLogger("weft.netlink")
 
@@ -34,6 +34,8 @@ GROUPS = (
 MAIN_TABLE, UNICAST = 254, 1
 #: Of our clsact filters, so that they are found again and nobody else's are touched.
 PRIORITY, HANDLE = 0xC001, 1
+CLSACT_INGRESS, CLSACT_EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
+ALL = 0x0003  # ETH_P_ALL
 
 
 @contextlib.contextmanager
@@ -181,7 +183,7 @@ def attach_clsact(ifindex: int, prog_fd: int, name: str, *, ingress: bool) -> No
     with IPRoute() as ip:
         with contextlib.suppress(NetlinkError):  # there already
             ip.tc("add", "clsact", ifindex)
-        parent = 0xFFFFFFF2 if ingress else 0xFFFFFFF3
+        parent = CLSACT_INGRESS if ingress else CLSACT_EGRESS
         ip.tc(
             "replace-filter",
             "bpf",
@@ -189,16 +191,23 @@ def attach_clsact(ifindex: int, prog_fd: int, name: str, *, ingress: bool) -> No
             handle=HANDLE,
             parent=parent,
             prio=PRIORITY,
-            protocol=0x0300,  # ETH_P_ALL, in network order
+            protocol=ALL,
             fd=prog_fd,
             name=name,
             direct_action=True,
         )
 
 
-def detach_clsact(ifindex: int) -> None:
-    """Our two filters; the qdisc stays, for others may use it."""
+def detach_clsact(*ifindexes: int) -> None:
+    """Our two filters of each interface; the qdisc stays, for others may use it."""
     with IPRoute() as ip:
-        for parent in (0xFFFFFFF2, 0xFFFFFFF3):
-            with contextlib.suppress(NetlinkError):
-                ip.tc("del-filter", "bpf", ifindex, handle=HANDLE, parent=parent, prio=PRIORITY, protocol=0x0300)
+        for ifindex in ifindexes:
+            for parent in (CLSACT_INGRESS, CLSACT_EGRESS):
+                with contextlib.suppress(NetlinkError):
+                    ip.tc("del-filter", "bpf", ifindex, handle=HANDLE, parent=parent, prio=PRIORITY, protocol=ALL)
+
+
+def detach_clsact_everywhere() -> None:
+    with IPRoute() as ip:
+        found = [link["index"] for link in ip.get_links()]
+    detach_clsact(*found)

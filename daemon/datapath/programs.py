@@ -6,7 +6,6 @@ moment without a program. On kernels without tcx links (before 6.6) the programs
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -24,21 +23,22 @@ _CGROUP: Final = {
 
 
 class Programs:
-    def __init__(self, pin_dir: Path) -> None:
+    def __init__(self, pin_dir: Path, *, tcx: bool | None = None) -> None:
+        """`tcx` None: whatever this kernel can."""
         self._pin_dir = pin_dir
         self._fds: dict[str, int] = {}
         self._filters: set[int] = set()  # interfaces attached to without links
-        self.mode = "tcx"
+        self.mode = "tcx" if (links.tcx_supported() if tcx is None else tcx) else "clsact"
 
     def attach(self, ifindex: int) -> None:
         """Both programs, or those that are there already made to run the pinned ones. Raises OSError."""
         for name, (ingress, pin) in _TC.items():
-            try:
+            if self.mode == "tcx":
                 links.attach_tcx(self._prog(name), ifindex, ingress, self._pin_dir / f"{pin}{ifindex}")
-            except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP) or self.attached():
-                    raise
+            else:
                 self._attach_filter(name, ifindex, ingress)
+        if self.mode == "clsact":
+            self._filters.add(ifindex)
 
     def detach(self, ifindex: int) -> None:
         for _, pin in _TC.values():
@@ -93,8 +93,6 @@ class Programs:
             netlink.attach_clsact(ifindex, self._prog(name), name, ingress=ingress)
         except netlink.NetlinkError as error:
             raise OSError(error.code, f"clsact filter {name} at interface {ifindex}: {error}") from None
-        self.mode = "clsact"
-        self._filters.add(ifindex)
 
     def _pinned(self, prefix: str) -> set[int]:
         found = (path.name.removeprefix(prefix) for path in self._pin_dir.glob(f"{prefix}*"))
@@ -102,7 +100,12 @@ class Programs:
 
 
 def remove(pin_dir: Path) -> None:
-    """Detaches and unpins everything of this node. What is gone already is not missed."""
+    """Detaches and unpins everything of this node. What is gone already is not missed. Without tcx it is to be
+    called in the node's network namespace, where the filters are."""
+    if not links.tcx_supported():
+        from weft.daemon import netlink
+
+        netlink.detach_clsact_everywhere()
     if not pin_dir.is_dir():
         return
     for path in sorted(pin_dir.glob("link_*")):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import grpc
 import pytest
 
 from daemon_lab import Lab, allow, wait_for
+from weft.bpf import links
 from weft.daemon import main, node
 from weft.policies.model import Direction, Protocol
 from weft.policies.snapshot import BackendItem, ServiceItem, ServicePortItem
@@ -307,6 +309,43 @@ def test_removing_leaves_nothing_in_the_kernel(tmp_path: Path) -> None:
         assert not lab.pin_dir.exists()
         assert "weft" not in lab.in_node("tc", "filter", "show", "dev", "wa", "ingress")
         assert main.main(words) == 0, "what is gone is not missed"
+
+
+CLSACT = """
+import socket, sys
+from pathlib import Path
+from weft.daemon import netlink
+from weft.daemon.datapath.programs import Programs
+programs, index = Programs(Path("{pins}"), tcx=False), socket.if_nametoindex("wa")
+for _ in range(2):
+    programs.attach(index)
+assert programs.attached() == {{index}}
+input()
+netlink.detach_clsact_everywhere()
+"""
+
+
+def test_without_tcx_links_the_programs_hang_on_a_clsact_qdisc(tmp_path: Path) -> None:
+    """As on kernels before 6.6: made twice it is there once, it judges, and it goes."""
+    with Lab("wt-daemon3", tmp_path) as lab:
+        lab.add_pod("a", A)
+        lab.add_pod("b", B)
+        lab.start_daemon()
+        lab.wait_ready("a", "b")
+        lab.serve("b", 80)
+        lab.set_policies(allow("nobody", A, {999}, 80, direction=Direction.EGRESS))
+        lab.stop_daemon()
+        for pin in lab.pin_dir.glob("link_*"):
+            links.detach(pin)
+        assert lab.connects("a", lab.ip("b"), 80) == "ok", "nothing judges now"
+        words = ("nsenter", f"--net=/run/netns/{lab.netns}", sys.executable, "-c", CLSACT.format(pins=lab.pin_dir))
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True)
+        filters = lambda: lab.in_node("tc", "filter", "show", "dev", "wa", "ingress")  # noqa: E731
+        wait_for(lambda: "weft_from_workload" in filters(), 5, filters)
+        assert filters().count("weft_from_workload") == 1
+        assert lab.connects("a", lab.ip("b"), 80) == "timeout"
+        process.communicate("\n", timeout=10)
+        assert process.returncode == 0 and "weft" not in filters()
 
 
 def test_the_daemon_is_small(lab: Lab) -> None:
