@@ -2,15 +2,23 @@
 
 client --veth-- node 1 --veth-- node 2 --veth-- far
 near   --veth--/
+
+Each pod has a control group below its node's; all traffic stays inside. `with Lab() as lab:`: what it made is gone
+after, also after an exception, and what a killed bench left is gone before.
 """
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from weft.daemon import cgroups
+from weft.daemon.local import namespaces
 
 PREFIX = "weft-bench"
 ADDRESSES = {"client": "10.244.1.2", "near": "10.244.1.3", "far": "10.244.2.2"}
@@ -19,10 +27,14 @@ NODES = {"n1": "172.30.0.1", "n2": "172.30.0.2"}
 
 
 def run(*words: str) -> str:
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def namespace(name: str) -> str:
+    """Of a node or a pod."""
     return f"{PREFIX}-{name}"
 
 
@@ -31,25 +43,40 @@ def veth(pod: str) -> str:
     return f"wb-{pod}"
 
 
+def cgroup(name: str) -> Path:
+    """Of a node, or of a pod below its node's."""
+    mounted = cgroups.mount_point()
+    if mounted is None:
+        raise RuntimeError("no cgroup version 2 is mounted")
+    return mounted / PREFIX / (f"{NODE_OF[name]}/{name}" if name in NODE_OF else name)
+
+
+def entering(pod: str, words: Sequence[str]) -> list[str]:
+    """`words` run in a pod: its control group and its network from the first instruction, and nothing else."""
+    enter = f"echo $$ > {cgroup(pod)}/cgroup.procs; "
+    return ["sh", "-c", enter + 'exec "$@"', "sh", "nsenter", f"--net={namespaces.path(namespace(pod))}", *words]
+
+
 @dataclass
 class Lab:
-    """`with Lab() as lab:`; what it made is gone after, also after an exception."""
-
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    folder: Path = Path("/nonexistent")
 
     def __enter__(self) -> Lab:
         self.remove()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
         try:
             self.build()
         except BaseException:
-            self.remove()
+            self.close()
             raise
         return self
 
     def build(self) -> None:
         for name in (*NODES, *ADDRESSES):
-            run("ip", "netns", "add", namespace(name))
+            namespaces.create(namespace(name))
             self.ip(name, "link set lo up")
+            cgroup(name).mkdir(parents=True, exist_ok=True)
         self.join_nodes()
         for pod in ADDRESSES:
             self.add_pod(pod)
@@ -62,7 +89,7 @@ class Lab:
         for name, address in NODES.items():
             self.ip(name, f"addr add {address}/24 dev uplink")
             self.ip(name, "link set uplink up")
-            self.sysctl(name, "net/ipv4/ip_forward", "1")
+            namespaces.write_sysctls(namespace(name), {"ipv4/ip_forward": "1"})
         self.ip("n1", "route add 10.244.2.0/24 via 172.30.0.2")
         self.ip("n2", "route add 10.244.1.0/24 via 172.30.0.1")
 
@@ -79,38 +106,39 @@ class Lab:
         self.ip(pod, "link set eth0 up")
         self.ip(pod, "route add 169.254.1.1 dev eth0")
         self.ip(pod, "route add default via 169.254.1.1 dev eth0")
+        # a round of one connection per request opens more of them than the default range has ports
+        namespaces.write_sysctls(namespace(pod), {"ipv4/ip_local_port_range": "1024 65535"})
 
     def ip(self, name: str, command: str) -> str:
         return run("ip", "-n", namespace(name), *command.split())
 
-    def sysctl(self, name: str, key: str, value: str) -> None:
-        run("ip", "netns", "exec", namespace(name), "sh", "-c", f"echo {value} > /proc/sys/{key}")
-
     def ifindex(self, pod: str) -> int:
+        """Of its veth, in its node."""
         return int(self.ip(NODE_OF[pod], f"-o link show {veth(pod)}").split(":")[0])
 
-    def spawn(self, name: str, words: Sequence[str], cgroup: Path | None = None) -> subprocess.Popen[bytes]:
-        def enter() -> None:
-            if cgroup is not None:
-                (cgroup / "cgroup.procs").write_text(str(os.getpid()))
-
+    def spawn(self, pod: str, words: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Runs until the lab ends."""
         process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace(name), *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=enter,
+            entering(pod, words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         self.started.append(process)
         return process
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         for process in self.started:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
+            process.terminate()
+        for process in self.started:
+            process.wait()
         self.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def remove(self) -> None:
         for name in (*ADDRESSES, *NODES):
-            if Path(f"/run/netns/{namespace(name)}").exists():
-                run("ip", "netns", "del", namespace(name))
+            namespaces.delete(namespace(name))
+        until = time.monotonic() + 3
+        while cgroup("").is_dir() and time.monotonic() < until:  # the last process of a group leaves it late
+            cgroups.remove(cgroup(""))
+            time.sleep(0.02)

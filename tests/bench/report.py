@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +24,8 @@ class Section:
         return "\n".join([*lines, *(row(each) for each in self.rows), ""])
 
 
-def row(cells: object) -> str:
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"  # type: ignore[attr-defined]
+def row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 @dataclass
@@ -35,19 +36,13 @@ class Report:
         self.sections.append(section)
         print(section.markdown(), flush=True)
 
-    def write(self) -> None:
+    def write(self, path: Path = RESULTS) -> None:
         head = (
             "# Measurements\n\nWritten by `make bench`. Ratios are between ways that took turns in the same run;"
-            f" absolute figures say little.\nKernel {platform.release()}, {cpus()} CPUs,"
+            f" absolute figures say little.\nKernel {platform.release()}, {os.cpu_count()} CPUs,"
             f" Python {platform.python_version()}.\n\n"
         )
-        RESULTS.write_text(head + "\n".join(section.markdown() for section in self.sections))
-
-
-def cpus() -> int:
-    import os
-
-    return os.cpu_count() or 1
+        path.write_text(head + "\n".join(section.markdown() for section in self.sections))
 
 
 def median(values: Sequence[float]) -> float:
@@ -57,3 +52,8 @@ def median(values: Sequence[float]) -> float:
 def spread(values: Sequence[float], digits: int = 0) -> str:
     """median (lowest to highest)"""
     return f"{median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
+
+
+def load() -> str:
+    """Of the machine at this moment, for the text of a section: neighbours are part of a measurement."""
+    return "Load average before: " + ", ".join(f"{value:.1f}" for value in os.getloadavg())
