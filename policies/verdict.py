@@ -19,6 +19,9 @@ from weft.policies.sides import Http, Side, judge_http, judge_side, overall_reas
 from weft.policies.snapshot import BackendItem, ServiceItem, ServicePortItem
 from weft.policies.world import Kind, Party, World
 
+#: Sides a Judge remembers, some 100 MB: a batch may be longer than memory.
+REMEMBERED = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -82,7 +85,8 @@ class Judge:
             self.judge_flow(start, self._backend(backend), protocol, backend.port, request) for backend in found
         )
         denied = [answer for answer in answers if not answer.allowed]
-        shown = (denied or answers)[0]
+        elsewhere = [answer for answer in answers if answer.egress is not None]
+        shown = (denied or elsewhere or answers)[0]
         count = f"{len(answers)} backends" if len(answers) > 1 else "its one backend"
         reason = f"{shown.to}: {shown.reason}" if denied else f"{count}: {shown.reason}"
         redirected = any(answer.redirected for answer in answers)
@@ -112,6 +116,8 @@ class Judge:
         number, view = self.world.seen(peer, subject)
         key = subject.endpoint.key, direction, number, view.address, peer.label, int(protocol), port
         if key not in self._sides:
+            if len(self._sides) >= REMEMBERED:
+                self._sides.clear()
             packet = Packet(
                 direction, subject.endpoint.identity, view, protocol, port, subject.endpoint.named_ports
             )
