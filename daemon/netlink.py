@@ -154,9 +154,10 @@ class Watch:
                     ready.set()
                     self._changed()
                     await self._follow(socket_)
-            except (OSError, NetlinkError) as error:
-                # ENOBUFS: more happened than the socket could hold. Whatever it was, everything is read anew.
-                log.warning("netlink: %s; reading everything again", error)
+            except Exception as error:
+                # ENOBUFS: more happened than the socket could hold. Whatever it was, everything is read anew: a
+                # watch that ends would leave new workloads without their programs.
+                log.warning("netlink: %s: %s; reading everything again", type(error).__name__, error)
                 self.resyncs += 1
                 await asyncio.sleep(0.1)
 
