@@ -76,9 +76,8 @@ def _register_pods(actions: Any) -> None:
     _run_dir(parser)
     _namespace(parser, "of the pod")
     parser.add_argument("pod", metavar="POD", help="a pod, or a workload: then its first")
-    parser.add_argument("-c", "--container", default="", help="(the first)")
-    parser.add_argument("-i", "--stdin", action="store_true", help="pass the standard input on")
-    parser.add_argument("-t", "--tty", action="store_true", help="a terminal is passed on as it is")
+    _exec_options(parser)
+    parser.set_defaults(container="", stdin=False, tty=False)
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD...")
     parser.set_defaults(run=execute)
     parser = actions.add_parser("logs", help="what a pod wrote", description="Prints what a pod wrote.")
@@ -89,6 +88,17 @@ def _register_pods(actions: Any) -> None:
     parser.add_argument("-f", "--follow", action="store_true")
     parser.add_argument("-p", "--previous", action="store_true", help="of the run before the last restart")
     parser.set_defaults(run=logs)
+
+
+def _exec_options(parser: argparse.ArgumentParser) -> None:
+    """Without defaults, for they are read twice, before and after POD."""
+    parser.add_argument("-c", "--container", default=argparse.SUPPRESS, help="(the first)")
+    parser.add_argument(
+        "-i", "--stdin", action="store_true", default=argparse.SUPPRESS, help="pass the standard input on"
+    )
+    parser.add_argument(
+        "-t", "--tty", action="store_true", default=argparse.SUPPRESS, help="a terminal is passed on as it is"
+    )
 
 
 def _register_get(actions: Any) -> None:
@@ -173,9 +183,14 @@ def delete(options: argparse.Namespace) -> int:
 def execute(options: argparse.Namespace) -> int:
     from weft.daemon.local.enter import execute as become
 
-    command = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
-    if not command:
-        raise Failure("which command? weft local exec POD -- CMD...", 2)
+    # argparse's own remainder begins right behind POD: options that stand there are read now.
+    at = options.argv.index("--") if "--" in options.argv else 0
+    late = argparse.ArgumentParser(prog="weft local exec POD")
+    _exec_options(late)
+    late.parse_args(options.argv[:at], options)
+    command = options.argv[at + 1 :] if "--" in options.argv else options.argv
+    if not command or command[0].startswith("-"):
+        raise Failure("which command? weft local exec [OPTIONS] POD -- CMD...", 2)
     sys.stdout.flush()
     become(
         _running(options), options.namespace, options.pod, options.container, command, options.stdin or options.tty

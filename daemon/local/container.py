@@ -22,7 +22,7 @@ from signal import SIGKILL, SIGTERM
 
 from weft.daemon.local import launch, probes
 from weft.daemon.local.manifests import Container, Probe
-from weft.daemon.local.programs import describe, ended, launcher, signal_group, start
+from weft.daemon.local.programs import begun, describe, ended, launcher, signal_group, start
 from weft.daemon.local.state import ContainerState
 
 #: Seconds before a restart. A kubelet begins with 10; here somebody waits and watches.
@@ -80,8 +80,9 @@ class Runner:
         spec.write_text(json.dumps(self._spec()))
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".previous.log"))
-        self._process = process = start(launcher(spec), self.log)
-        self._set(pid=process.pid, state="running", reason="", ready=self._container.readiness is None)
+        self._process = process = await begun(launcher(spec), self.log)
+        probed = self._container.readiness is not None
+        self._set(pid=process.pid, state="running", reason="", ready=not probed, probed=probed, since=time.time())
         watch = asyncio.create_task(self._probe())
         try:
             code = await ended(process)

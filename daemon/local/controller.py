@@ -47,7 +47,6 @@ class Controller:
 
     def wake(self) -> None:
         self._wake.set()
-        self._dirty.set()
 
     def state_changed(self) -> None:
         self._dirty.set()
@@ -65,6 +64,7 @@ class Controller:
             self.store.put(node.manifest())
         while True:
             self.reconcile()
+            self._dirty.set()
             await self._wake.wait()
             await asyncio.sleep(SETTLE)
             self._wake.clear()

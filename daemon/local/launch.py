@@ -93,6 +93,13 @@ def become(spec: dict[str, Any]) -> None:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     drop_capabilities(spec["capabilities"])
+    for name in os.listdir("/proc/self/fd"):
+        # Nothing of ours is the command's; and a pipe that closes here tells our parent that it has begun.
+        if int(name) > 2:
+            try:  # noqa: SIM105  (contextlib would be another import at each start)
+                os.set_inheritable(int(name), False)
+            except OSError:
+                pass  # the listing's own
     argv: list[str] = spec["argv"]
     try:
         os.chdir(spec["cwd"])

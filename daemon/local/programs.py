@@ -32,12 +32,36 @@ def launcher(spec: Path, pid: int | None = None) -> list[str]:
     return words if pid is None else [*words, str(pid)]
 
 
-def start(words: Sequence[str], output: Path, cwd: str = "/") -> subprocess.Popen[bytes]:
+def start(words: Sequence[str], output: Path, keep: int | None = None) -> subprocess.Popen[bytes]:
     """In a session of its own (a signal to the group reaches its children too), output appended to the file."""
     with open(output, "ab") as log_file:
         return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, cwd=cwd, start_new_session=True
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log_file,
+            stderr=log_file,
+            cwd="/",
+            start_new_session=True,
+            pass_fds=() if keep is None else (keep,),
         )
+
+
+async def begun(words: Sequence[str], output: Path) -> subprocess.Popen[bytes]:
+    """`start` of the launcher, and until it has become its command (or ended): a pipe closes then."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = os.pipe()
+    done = asyncio.Event()
+    loop.add_reader(ours, done.set)
+    try:
+        try:
+            process = start(words, output, keep=theirs)
+        finally:
+            os.close(theirs)
+        await done.wait()
+        return process
+    finally:
+        loop.remove_reader(ours)
+        os.close(ours)
 
 
 async def ended(process: subprocess.Popen[bytes]) -> int:

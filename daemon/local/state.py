@@ -18,6 +18,8 @@ from typing import IO, Any
 
 from weft.daemon.local.names import Cluster
 
+YOUNG = 0.4  # seconds after its start
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -42,7 +44,8 @@ class ProgramState:
 
 @dataclass(slots=True)
 class ContainerState:
-    """`state`: waiting, running or terminated; `reason` as kubectl shows it."""
+    """`state`: waiting, running or terminated; `reason` as kubectl shows it. `since`: its last start, Unix time.
+    `probed` False: there is no readiness probe, it is ready because it runs."""
 
     pid: int = 0
     state: str = "waiting"
@@ -50,6 +53,8 @@ class ContainerState:
     ready: bool = False
     restarts: int = 0
     exit_code: int | None = None
+    since: float = 0.0
+    probed: bool = False
 
 
 @dataclass(slots=True)
@@ -70,6 +75,11 @@ class PodState:
     @property
     def settled(self) -> bool:
         return not self.terminating and (self.ready or self.phase == "Succeeded")
+
+    def young(self, now: float) -> bool:
+        """A container of it that nobody asks whether it is ready may yet fall over."""
+        running = (each for each in self.containers.values() if each.state == "running" and not each.probed)
+        return any(now - each.since < YOUNG for each in running)
 
 
 @dataclass(slots=True)

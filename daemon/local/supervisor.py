@@ -78,8 +78,6 @@ def main(run_dir: str) -> int:
         return 1
     with lock:
         try:
-            group = cgroup.make(cluster.cgroup(cgroup.mount_point(), teardown.SUPERVISOR))
-            (group / "cgroup.procs").write_text("0")
             asyncio.run(run(cluster, read_config(cluster)))
         except KeyboardInterrupt:
             return 0

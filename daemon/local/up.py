@@ -7,21 +7,23 @@ what they wrote last.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
 
 from weft.daemon.cli.failure import Failure
-from weft.daemon.local import cgroup, declare, plan, state, teardown
+from weft.daemon.local import cgroup, declare, plan, programs, state, teardown
 from weft.daemon.local.addresses import MAX_NODES
 from weft.daemon.local.names import BPFFS, Cluster
-from weft.daemon.local.programs import tail
+from weft.daemon.local.programs import Program, tail
 from weft.daemon.local.state import Config, PodState, State
 from weft.policies import workloads
 from weft.policies.wire.pb import control_pb2, node_pb2, node_pb2_grpc
@@ -61,15 +63,20 @@ def start(cluster: Cluster, config: Config) -> None:
     teardown.remove(cluster)
     teardown.mark(cluster)
     state.write_config(cluster, config)
-    words = [sys.executable, "-m", "weft.daemon.local.supervisor", str(cluster.run_dir)]
-    with open(cluster.log, "ab") as log:
-        supervisor = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
-        )
+    supervisor = programs.start(programs.launcher(supervisor_spec(cluster)), cluster.log)
     while not state.alive(cluster):
         if supervisor.poll() is not None:
             raise Failure("the supervisor ended:\n" + "\n".join(tail(cluster.log, LOG_LINES)))
         time.sleep(POLL)
+
+
+def supervisor_spec(cluster: Cluster) -> Path:
+    """It is in its cgroup before it is anything else, so that a `down` at any moment finds it."""
+    group = cgroup.make(cluster.cgroup(cgroup.mount_point(), teardown.SUPERVISOR))
+    argv = (sys.executable, "-m", "weft.daemon.local.supervisor", str(cluster.run_dir))
+    spec = cluster.room / "supervisor.json"
+    spec.write_text(json.dumps(Program("supervisor", argv, group, cluster.log).spec()))
+    return spec
 
 
 class Waiting:
@@ -103,7 +110,7 @@ class Waiting:
         while True:
             now = state.read_state(self._cluster)
             self._progress(now)
-            if not unsettled(now, expected):
+            if not unsettled(now, expected) and not any(p.young(time.time()) for p in now.pods.values()):
                 return
             self._check(lambda now: "not all pods run:\n" + self._explain(now, expected))
             time.sleep(POLL)
