@@ -334,6 +334,18 @@ def test_an_error_about_a_connection_that_was_cut_does_not_pass(stage: Stage) ->
     assert stage.ingress(back(error(4, ip(POD[4], PEER[4], tcp(1025, 80))))).reason is POLICY
 
 
+def test_an_error_about_a_verdict_of_yesterday_does_not_pass(stage: Stage) -> None:
+    """Until the connection's own next packet has renewed it."""
+    stage.policy(CLIENT)
+    play(stage, "> S, < SA")
+    complaint = back(error(4, ip(POD[4], PEER[4], tcp(1025, 80))))
+    stage.policy()
+    assert stage.ingress(complaint).reason is POLICY
+    stage.policy(CLIENT)
+    play(stage, "> A")
+    assert stage.ingress(complaint).passed
+
+
 @pytest.mark.parametrize(
     "quoted",
     [b"", b"\x45" + bytes(10), bytes(28), b"\x46" + bytes(27), b"\x45\0\0\x1c\0\0\x20\x01" + bytes(20)],
