@@ -62,7 +62,7 @@ class Catalog:
         return [slices[name] for name in sorted(slices)]
 
     def services_meant(self, peer: ServicePeer) -> list[Service]:
-        if peer.selector is None:
+        if peer.selector is None and peer.namespace:
             found = self.services.get(f"{peer.namespace}/{peer.name}")
             return [found] if found else []
         return [self.services[key] for key in sorted(self.services) if means(peer, self.services[key])]
@@ -127,9 +127,12 @@ class Catalog:
 
 
 def means(peer: ServicePeer, service: Service) -> bool:
+    """A peer that names no namespace means every one, as in Cilium."""
+    if peer.namespace not in ("", service.namespace):
+        return False
     if peer.selector is None:
-        return (peer.namespace, peer.name) == (service.namespace, service.name)
-    return peer.namespace in ("", service.namespace) and peer.selector.matches(Labels.k8s(service.labels))
+        return peer.name == service.name
+    return peer.selector.matches(Labels.k8s(service.labels))
 
 
 def canonical(thing: Object) -> Object:

@@ -224,6 +224,12 @@ def test_the_api_server_is_meant_by_its_service_too(world: World) -> None:
     assert world.put(ServicePeer("default", "kubernetes")).identities == {identity.KUBE_APISERVER}
 
 
+def test_a_service_named_without_a_namespace_is_meant_in_every_namespace(world: World) -> None:
+    for namespace in ("default", "other"):
+        put_service(world, Service(namespace, "s", selector={"app": "web"}))
+    assert world.put(ServicePeer("", "s")).identities == {300, 302}
+
+
 def test_services_are_found_by_their_labels_in_one_namespace_or_in_all(world: World) -> None:
     for namespace in ("default", "other"):
         put_service(world, Service(namespace, "s", {"tier": "front"}, selector={"app": "web"}))
