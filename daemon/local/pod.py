@@ -30,6 +30,8 @@ from weft.daemon.local.state import Config, ContainerState, PodState
 from weft.daemon.netlink import NetlinkError
 from weft.policies.errors import Invalid
 
+#: Seconds between leaving the Services and TERM: no node chooses it for a new connection any more by then.
+DRAIN = 0.3
 RETRIES = (0.1, 0.5, 2, 5)  # seconds
 log = logging.getLogger("weft.local")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -84,10 +86,13 @@ class Pod:
 
     async def stop(self) -> None:
         """Returns when nothing of it is left on the machine."""
+        served = self.serves and self.state.ready
         self.state.terminating, self.state.ready = True, False
         self._changed(self)
         grace = self._spec.grace if self._spec else 0
         if self._task and not self._task.done():
+            if served and grace:
+                await asyncio.sleep(min(DRAIN, grace))
             if self._runners:
                 await asyncio.gather(*(runner.stop(grace) for runner in self._runners))
             self._task.cancel()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -48,7 +49,9 @@ async def ask(probe: Probe, netns: str, ip: str, run: Run) -> str:
             return await _connect(check, netns, check.host or ip)
     except TimeoutError:
         return f"no answer within {probe.timeout:g} s"
-    except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+    except OSError as error:  # asyncio's own text for it is about its calls
+        return os.strerror(error.errno).lower() if error.errno else str(error)
+    except (ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         return str(error) or type(error).__name__
 
 
