@@ -98,9 +98,10 @@ def comparison(measured: Measured, rounds: int, loaded: str) -> Section:
         "Pod to pod",
         f"wrk with {tools.CONNECTIONS} connections against nginx (100 bytes), kept alive or one connection per"
         f" request; iperf3, one stream. {rounds} rounds of {tools.SECONDS} s each, in turns; median (lowest to"
-        " highest). CPU is that of both pods with the packets they cause, microseconds per request or per megabyte."
-        " *Others*: CPUs that the rest of the machine used meanwhile, the daemon among them where it reads; more than"
-        f" {LIMIT} in {disturbed} of {every} rounds, and those count only where there are no three others. {loaded}.",
+        " highest). CPU is that of both pods with the packets they cause, microseconds per request or per"
+        " megabyte. *Others*: CPUs that the rest of the machine used meanwhile, a daemon that reads among them:"
+        f" more than {LIMIT} in {disturbed} of {every} rounds, which count only where there are no three others."
+        f" {loaded}.",
         ["path", "load", "way", "rate", "of bare", "CPU", "of bare", "others"],
         [comparison_row(measured, cell) for cell in sorted(measured, key=place)],
     )
@@ -141,7 +142,7 @@ def rates(found: Iterable[Round]) -> list[float]:
 
 
 def program_times(plane: Plane) -> Section:
-    rows = []
+    rows: list[Sequence[str]] = []
     with statistics():
         for entries in ENTRIES:
             plane.on(entries)
@@ -152,8 +153,8 @@ def program_times(plane: Plane) -> Section:
                 rows += program_rows(entries, load, done, before, plane.runs())
     return Section(
         "What a program takes",
-        "kernel.bpf_stats_enabled, same node, one round each; counting itself costs some 20 ns a run. Per request, or"
-        " per megabyte for the stream (of which a run sees up to 64 KiB at once).",
+        "kernel.bpf_stats_enabled, same node, one round each; counting itself costs some 20 ns a run. Per request,"
+        " or per megabyte for the stream (of which a run sees up to 64 KiB at once).",
         ["load", "entries", "program", "runs", "ns a run", "ns in all"],
         sorted(rows, key=lambda row: (list(LOADS).index(row[0]), row[2])),
     )

@@ -113,12 +113,18 @@ class NodePlane:
         self.pods = {pod: self.lab.ifindex(pod) for pod, node in NODE_OF.items() if node == self.name}
         asyncio.run(loading.load(self.pins))
         self.maps = Maps(self.pins)
+        self.ring = Ring(self.maps[layout.EVENTS])
+        self.programs = programs.Programs(self.pins)
+        self.take_over()
+
+    def take_over(self) -> None:
+        """From whoever wrote the maps before: what is there is read, as a daemon does that starts."""
+        self.programs.close()
         self.programs = programs.Programs(self.pins)
         self.kernel = PinnedKernel(self.maps, self.programs)
         self.kernel.configure(audit=False, trace_interval_ms=5000)
         self.reconciler = Reconciler(self.kernel, self.name)
         self.reconciler.take_facts(self.facts())
-        self.ring = Ring(self.maps[layout.EVENTS])
 
     def facts(self) -> Facts:
         routes = {packed(ADDRESSES[pod]): ifindex for pod, ifindex in self.pods.items()}
@@ -245,6 +251,8 @@ class Plane:
                 process.send_signal(signal.SIGTERM)
             for process in daemons:
                 process.wait()
+            for node in self.nodes.values():
+                node.take_over()
             self._reading.set()
 
     def _run_dir(self, node: NodePlane) -> Path:

@@ -115,7 +115,7 @@ LOADS: dict[str, Callable[[str], Round]] = {"keep-alive": requests, "close": clo
 def accounted(target: str, words: list[str]) -> tuple[str, float, float]:
     """What the client in pod `client` printed, the pods' CPU seconds, and the CPUs that others used."""
     ours, machine, started = own_seconds(target), machine_seconds(), time.monotonic()
-    done = subprocess.run(entering("client", words), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(entering("client", words), capture_output=True, text=True, timeout=20, check=False)
     if done.returncode:
         raise RuntimeError(f"{words[0]} ended with {done.returncode}: {done.stdout[-500:]}{done.stderr[-500:]}")
     cpu = own_seconds(target) - ours
