@@ -1,177 +1,142 @@
-"""Pod to pod through the programs against the same veth without them: same node, and across two nodes.
-
-The ways take turns, each time in another order; connections of the turn before are forgotten. Each ratio is that of
-two medians.
-"""
+"""Pod to pod through the programs against the same veth without them: same node, and across two nodes."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from tests.bench import report, tools
+from tests.bench import report, tools, turns
 from tests.bench.dataplane import Plane
 from tests.bench.lab import Lab
 from tests.bench.quiet import LIMIT, Patience
-from tests.bench.report import Report, Section, median, spread
-from tests.bench.tools import LOADS, Round
+from tests.bench.report import Report, Section, median, middle, spread
+from tests.bench.tools import LOADS, Load
+from tests.bench.turns import Series, Way
 
 ENTRIES = (0, 100, 10_000)
 TARGETS = {"near": "same node", "far": "two nodes"}
-UNITS = {"keep-alive": "requests/s", "close": "requests/s", "throughput": "Mbit/s"}
 BPF_STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
+HEADER = ("path", "load", "way", "rate", "of bare", "half of the rounds", "CPU", "of bare", "others")
 
-
-@dataclass(frozen=True)
-class Way:
-    """`entries` None: no programs. `watched`: the daemon reads the records, else they are thrown away."""
-
-    name: str
-    entries: int | None
-    watched: bool = False
-
-
-BARE = Way("bare", None)
-WAYS = (
-    BARE,
-    *(Way(f"weft, {entries:,} entries", entries) for entries in ENTRIES),
-    Way("weft, 100 entries, daemon reading", 100, watched=True),
-)
-#: A stream makes next to no records: whether somebody reads them makes no difference.
-UNWATCHED = ("throughput",)
-
-Cell = tuple[str, str, Way]  # target, load, way
-Measured = dict[Cell, list[Round]]
+Measured = dict[tuple[str, Load], Series]
 
 
 def bench(told: Report, rounds: int, patience: float) -> None:
     tools.install()
-    loaded = report.load()
+    loaded, waiting = report.load(), Patience(patience)
     with Lab() as lab:
         for pod in TARGETS:
             tools.serve(lab, pod)
         with Plane(lab) as plane:
-            measured = take_turns(plane, rounds, Patience(patience))
-            told.add(comparison(measured, rounds, loaded))
+            told.add(comparison(programs_alone(plane, rounds, waiting), rounds, loaded))
             told.add(program_times(plane))
+            told.add(with_daemon(daemon_reading(plane, rounds, waiting)))
 
 
-def take_turns(plane: Plane, rounds: int, patience: Patience) -> Measured:
-    measured: Measured = {}
-    order = deque(WAYS)
-    for _ in range(rounds):
-        for way in order:
-            with inforce(plane, way):
-                for target, load in cells(way):
-                    plane.forget_connections()
-                    found = patience.measure(lambda target=target, load=load: LOADS[load](target))  # type: ignore[misc]
-                    measured.setdefault((target, load, way), []).append(found)
-        order.rotate(-1)
-    return measured
+def programs_alone(plane: Plane, rounds: int, patience: Patience) -> Measured:
+    ways = [Way("bare", plane.off)]
+    ways += [Way(f"weft, {entries:,} entries", partial(plane.on, entries)) for entries in ENTRIES]
+    return {
+        (target, load): turns.take(plane.lab, ways, load, target, rounds, patience, plane.forget_connections)
+        for target in TARGETS
+        for load in LOADS
+    }
 
 
-def cells(way: Way) -> Iterator[tuple[str, str]]:
-    return ((target, load) for target in TARGETS for load in LOADS if not (way.watched and load in UNWATCHED))
-
-
-@contextmanager
-def inforce(plane: Plane, way: Way) -> Iterator[None]:
-    if way.entries is None:
-        plane.off()
-        yield
-        return
-    plane.on(way.entries)
-    if not way.watched:
-        yield
-        return
+def daemon_reading(plane: Plane, rounds: int, patience: Patience) -> Measured:
+    """A stream makes next to no records: whether somebody reads them makes no difference."""
+    plane.on(100)
+    ways = [Way("bare", plane.off), Way("weft, 100 entries", plane.attach)]
+    waiting = Patience(0)  # the daemon itself is among the others
     with plane.watched():
-        yield
+        return {
+            (target, load): turns.take(plane.lab, ways, load, target, rounds, waiting, patience.wait)
+            for target in TARGETS
+            for load in LOADS
+            if load.name != "throughput"
+        }
 
 
 def comparison(measured: Measured, rounds: int, loaded: str) -> Section:
-    disturbed = sum(each.others > LIMIT for found in measured.values() for each in found)
-    every = sum(len(found) for found in measured.values())
+    disturbed = sum(series.disturbed for series in measured.values())
     return Section(
         "Pod to pod",
         f"wrk with {tools.CONNECTIONS} connections against nginx (100 bytes), kept alive or one connection per"
-        f" request; iperf3, one stream. {rounds} rounds of {tools.SECONDS} s each, in turns; median (lowest to"
-        " highest). CPU is that of both pods with the packets they cause, microseconds per request or per"
-        " megabyte. *Others*: CPUs that the rest of the machine used meanwhile, a daemon that reads among them:"
-        f" more than {LIMIT} in {disturbed} of {every} rounds, which count only where there are no three others."
-        f" {loaded}.",
-        ["path", "load", "way", "rate", "of bare", "CPU", "of bare", "others"],
-        [comparison_row(measured, cell) for cell in sorted(measured, key=place)],
+        f" request; iperf3, one stream. {rounds} rounds of some 2 s, in each of which the ways take turns: rates are"
+        " medians (lowest to highest), ratios those of neighbours in time, as a median and as what the middle half"
+        " of the rounds lies between. CPU is that of both pods with the packets they cause, microseconds per request"
+        " or per megabyte. *Others*: CPUs that the rest of the machine used meanwhile; more than"
+        f" {LIMIT} in {disturbed} of {rounds * len(measured)} rounds. Records are thrown away. {loaded}.",
+        HEADER,
+        [*rows(measured)],
     )
 
 
-def place(cell: Cell) -> tuple[int, int, int]:
-    target, load, way = cell
-    return list(TARGETS).index(target), list(LOADS).index(load), WAYS.index(way)
+def with_daemon(measured: Measured) -> Section:
+    return Section(
+        "Pod to pod with the daemon reading",
+        "The same, while a daemon on each node turns the programs' records into flows: a connection per request is"
+        " some ten records a request, more than it can read; what the ring has no room for is counted as lost."
+        " *Others* is now its work.",
+        HEADER,
+        [*rows(measured)],
+    )
 
 
-def comparison_row(measured: Measured, cell: Cell) -> Sequence[str]:
-    target, load, way = cell
-    found, bare = counted(measured[cell]), counted(measured[target, load, BARE])
-    rate, cpu = rates(found), [each.cpu_us for each in found]
-    bare_cpu = median([each.cpu_us for each in bare])
-    return [
-        TARGETS[target],
-        load,
-        way.name,
-        f"{spread(rate)} {UNITS[load]}",
-        f"{median(rate) / median(rates(bare)):.3f}",
-        spread(cpu, 1),
-        f"{median(cpu) / bare_cpu:.2f}",
-        f"{median([each.others for each in found]):.2f}",
-    ]
-
-
-def counted(found: Sequence[Round]) -> Sequence[Round]:
-    undisturbed = [each for each in found if each.others <= LIMIT]
-    return undisturbed if len(undisturbed) >= 3 else found
-
-
-def rates(found: Iterable[Round]) -> list[float]:
-    return [each.rate for each in found]
+def rows(measured: Measured) -> Iterator[Sequence[str]]:
+    for (target, load), series in measured.items():
+        for at, way in enumerate(series.ways):
+            ratios = series.rate_ratios(at)
+            yield [
+                TARGETS[target],
+                load.name,
+                way.name,
+                f"{spread(series.rates(at))} {load.unit}",
+                f"{median(ratios):.3f}",
+                middle(ratios, 3),
+                f"{median(series.cpu(at)):.1f}",
+                f"{median(series.cpu_ratios(at)):.2f}",
+                f"{series.others(at):.2f}",
+            ]
 
 
 # what a run of a program takes
 
 
 def program_times(plane: Plane) -> Section:
-    rows: list[Sequence[str]] = []
-    with statistics():
-        for entries in ENTRIES:
-            plane.on(entries)
-            for load in LOADS:
+    found: list[Sequence[str]] = []
+    with counting():
+        for load in LOADS:
+            for entries in ENTRIES:
+                plane.on(entries)
                 plane.forget_connections()
-                before = plane.runs()
-                done = LOADS[load]("near").done
-                rows += program_rows(entries, load, done, before, plane.runs())
+                found += program_rows(plane, load, entries)
     return Section(
         "What a program takes",
-        "kernel.bpf_stats_enabled, same node, one round each; counting itself costs some 20 ns a run. Per request,"
-        " or per megabyte for the stream (of which a run sees up to 64 KiB at once).",
+        f"kernel.bpf_stats_enabled, same node, {tools.SECONDS} s each; counting itself costs some 20 ns a run. Per"
+        " request, or per megabyte for the stream (of which a run sees up to 64 KiB at once).",
         ["load", "entries", "program", "runs", "ns a run", "ns in all"],
-        sorted(rows, key=lambda row: (list(LOADS).index(row[0]), row[2])),
+        found,
     )
 
 
-def program_rows(
-    entries: int, load: str, done: float, before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]
-) -> Iterator[Sequence[str]]:
+def program_rows(plane: Plane, load: Load, entries: int) -> Iterator[Sequence[str]]:
+    with tools.running(plane.lab, load, "near"):
+        before = plane.runs()
+        found = tools.sample(plane.lab, load, "near")
+        after = plane.runs()
+    done = found.rate * tools.SECONDS / (8 if load.name == "throughput" else 1)
     for name, (runs, spent) in after.items():
         more, nanoseconds = runs - before[name][0], spent - before[name][1]
         if more / done >= 0.01:  # else: only of opening the connections
             figures = f"{more / done:.2f}", f"{nanoseconds / more:,.0f}", f"{nanoseconds / done:,.0f}"
-            yield [load, f"{entries:,}", f"`{name}`", *figures]
+            yield [load.name, f"{entries:,}", f"`{name}`", *figures]
 
 
 @contextmanager
-def statistics() -> Iterator[None]:
+def counting() -> Iterator[None]:
     before = BPF_STATS.read_text()
     BPF_STATS.write_text("1")
     try:

@@ -143,13 +143,16 @@ class NodePlane:
         held, fresh = self.reconciler.snapshot, self.snapshot(entries)
         changed = between(held.cluster if held else ClusterPart(), fresh.cluster)
         self.reconciler.take_snapshot(fresh, changed, between_nodes(held.own if held else NodePart(), fresh.own))
-        namespaces.inside(namespace(self.name), self._apply)
-        self.programs.attach_cgroup(cgroup(self.name))
+        namespaces.inside(namespace(self.name), self.reconciler.apply)
+        self.attach()
 
-    def _apply(self) -> None:
-        self.reconciler.apply()
-        for ifindex in self.pods.values():
-            self.programs.attach(ifindex)
+    def attach(self) -> None:
+        def there() -> None:
+            for ifindex in self.pods.values():
+                self.programs.attach(ifindex)
+
+        namespaces.inside(namespace(self.name), there)
+        self.programs.attach_cgroup(cgroup(self.name))
 
     def off(self) -> None:
         for path in self.pins.glob("link_*"):
@@ -223,6 +226,11 @@ class Plane:
     def off(self) -> None:
         for node in self.nodes.values():
             node.off()
+
+    def attach(self) -> None:
+        """What was in force before `off` is in force again."""
+        for node in self.nodes.values():
+            node.attach()
 
     def forget_connections(self) -> None:
         for node in self.nodes.values():

@@ -65,6 +65,7 @@ def entering(pod: str, words: Sequence[str]) -> list[str]:
 @dataclass
 class Lab:
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    servers: dict[str, int] = field(default_factory=dict)  # pod -> process
     folder: Path = Path("/nonexistent")
     lock: int = -1
 
@@ -136,8 +137,7 @@ class Lab:
 
     def close(self) -> None:
         for process in self.started:
-            process.terminate()
-        for process in self.started:
+            process.kill()
             process.wait()
         self.remove()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,16 +1,15 @@
 """Neighbours: whether somebody else keeps the machine busy, and for how long we wait for them.
 
-Rule: a round is measured when the rest of the machine is idle, or when the patience of the whole section is used
-up; what the others used during a round stands beside the result.
+Rule: a round counts when the rest of the machine was idle, or when the patience of the whole bench is used up; what
+the others used meanwhile stands beside the result.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.bench.tools import Round, machine_seconds
+from tests.bench.tools import machine_seconds
 
 #: CPUs that others may use in a round that counts as undisturbed.
 LIMIT = 0.25
@@ -27,16 +26,11 @@ class Patience:
         while self.seconds > 0 and busy() > LIMIT:
             self.seconds -= SAMPLE
 
-    def measure(self, once: Callable[[], Round]) -> Round:
-        """The first undisturbed round, or the least disturbed of those that there was time for."""
-        tried: list[Round] = []
-        while True:
-            self.wait()
-            started = time.monotonic()
-            tried.append(once())
-            if tried[-1].others <= LIMIT or self.seconds <= 0:
-                return min(tried, key=lambda each: each.others)
-            self.seconds -= time.monotonic() - started
+    def spend(self, seconds: float) -> bool:
+        """False: there was nothing left, so what was measured has to do."""
+        left = self.seconds > 0
+        self.seconds -= seconds
+        return left
 
 
 def busy() -> float:

@@ -54,6 +54,14 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
     return f"{median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
+def middle(values: Sequence[float], digits: int) -> str:
+    """Between which values the middle half lies."""
+    if len(values) < 2:
+        return ""
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{low:,.{digits}f} to {high:,.{digits}f}"
+
+
 def load() -> str:
     """Of the machine at this moment, for the text of a section: neighbours are part of a measurement."""
     return "Load average before: " + ", ".join(f"{value:.1f}" for value in os.getloadavg())

@@ -1,28 +1,29 @@
-"""The load tools, from Debian: nginx serves 100 bytes, wrk asks, iperf3 pushes. One call is one short round.
+"""The load tools, from Debian: nginx serves 100 bytes, wrk asks, iperf3 pushes; what they get done is read off the
+kernel's counters, so that one run of a tool can be measured stretch by stretch.
 
-The CPU of a round is what the two pods' control groups used, and ksoftirqd: packets are handled there or in the
+The CPU of a stretch is what the two pods' control groups used, and ksoftirqd: packets are handled there or in the
 context of who sends. So neighbours on the machine do not count, but for what they send meanwhile.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.lab import ADDRESSES, Lab, cgroup, entering, namespace
+from tests.bench.lab import ADDRESSES, Lab, cgroup, namespace
 
 from weft.daemon.local import namespaces
 
 PACKAGES = {"wrk": "wrk", "nginx": "nginx-light", "iperf3": "iperf3"}
-SECONDS = 2
+#: Of a sample, and of a load before the first one.
+SECONDS, WARM_UP = 0.4, 0.2
 CONNECTIONS = 32
 
 NGINX = """
@@ -53,7 +54,7 @@ def serve(lab: Lab, pod: str) -> None:
     folder = lab.folder / pod
     folder.mkdir()
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, body="x" * 100))
-    lab.spawn(pod, ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")])
+    lab.servers[pod] = lab.spawn(pod, ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]).pid
     lab.spawn(pod, ["iperf3", "-s"])
     for port in (80, 5201):
         wait_listening(pod, port)
@@ -73,54 +74,81 @@ def listening(port: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Round:
-    """`rate`: requests or megabits a second. `cpu`: seconds that the pods used for `done` requests or megabytes.
-    `others`: CPUs that somebody else kept busy meanwhile."""
+class Load:
+    """A client's command, which runs until it is ended, and what it gets done, counted in the server's pod."""
+
+    name: str
+    unit: str  # of a rate
+    words: Callable[[str], list[str]]  # by the server's address
+    done: Callable[[int], int]  # by a process of the server's pod; only ever grows
+    scale: float = 1.0  # from what is counted in a second to the unit
+
+
+def wrk(address: str, *more: str) -> list[str]:
+    return ["wrk", "-t1", f"-c{CONNECTIONS}", "-d60s", *more, f"http://{address}/"]
+
+
+def tcp(pid: int, name: str) -> int:
+    """One of the TCP counters of the process's network namespace."""
+    lines = Path(f"/proc/{pid}/net/snmp").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Tcp:"))
+    return int(values[names.index(name)])
+
+
+def received(pid: int) -> int:
+    """Bytes at the pod's veth."""
+    lines = Path(f"/proc/{pid}/net/dev").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.strip().startswith("eth0:"))
+
+
+LOADS = (
+    # a response is one segment, which carries the acknowledgement too
+    Load("keep-alive", "requests/s", lambda address: wrk(address), lambda pid: tcp(pid, "OutSegs")),
+    Load(
+        "close",
+        "requests/s",
+        lambda address: wrk(address, "-H", "Connection: close"),
+        lambda pid: tcp(pid, "PassiveOpens"),
+    ),
+    Load("throughput", "Mbit/s", lambda address: ["iperf3", "-t", "60", "-c", address], received, 8e-6),
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A stretch of a load. `rate` in the load's unit. `cpu_us`: microseconds that the pods used for a request, or a
+    megabyte. `others`: CPUs that somebody else kept busy meanwhile."""
 
     rate: float
-    done: float
-    cpu: float
+    cpu_us: float
     others: float
 
-    @property
-    def cpu_us(self) -> float:
-        return self.cpu / self.done * 1e6
+
+@contextmanager
+def running(lab: Lab, load: Load, target: str) -> Iterator[None]:
+    """The load, under way."""
+    process = lab.spawn("client", load.words(ADDRESSES[target]))
+    time.sleep(WARM_UP)
+    try:
+        if process.poll() is not None:
+            raise RuntimeError(f"the client of {load.name} ended with {process.returncode}")
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
-def requests(target: str, keep_alive: bool = True) -> Round:
-    header = [] if keep_alive else ["-H", "Connection: close"]
-    url = f"http://{ADDRESSES[target]}/"
-    out, cpu, others = accounted(target, ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", *header, url])
-    found, count = re.search(r"Requests/sec:\s+([\d.]+)", out), re.search(r"(\d+) requests in", out)
-    errors = re.search(r"Socket errors.*(connect|timeout) [1-9]|Non-2xx", out)
-    if found is None or count is None or int(count[1]) == 0 or errors:
-        raise RuntimeError(f"wrk said: {out}")
-    return Round(float(found[1]), int(count[1]), cpu, others)
-
-
-def closing(target: str) -> Round:
-    """A connection for each request."""
-    return requests(target, keep_alive=False)
-
-
-def throughput(target: str) -> Round:
-    out, cpu, others = accounted(target, ["iperf3", "-J", "-t", str(SECONDS), "-c", ADDRESSES[target]])
-    end = json.loads(out)["end"]["sum_received"]
-    return Round(float(end["bits_per_second"]) / 1e6, float(end["bytes"]) / 1e6, cpu, others)
-
-
-LOADS: dict[str, Callable[[str], Round]] = {"keep-alive": requests, "close": closing, "throughput": throughput}
-
-
-def accounted(target: str, words: list[str]) -> tuple[str, float, float]:
-    """What the client in pod `client` printed, the pods' CPU seconds, and the CPUs that others used."""
-    ours, machine, started = own_seconds(target), machine_seconds(), time.monotonic()
-    done = subprocess.run(entering("client", words), capture_output=True, text=True, timeout=20, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{words[0]} ended with {done.returncode}: {done.stdout[-500:]}{done.stderr[-500:]}")
-    cpu = own_seconds(target) - ours
-    others = (machine_seconds() - machine - cpu) / (time.monotonic() - started)
-    return done.stdout, cpu, max(others, 0.0)
+def sample(lab: Lab, load: Load, target: str) -> Sample:
+    server = lab.servers[target]
+    before, started = (load.done(server), own_seconds(target), machine_seconds()), time.monotonic()
+    time.sleep(SECONDS)
+    took = time.monotonic() - started
+    after = load.done(server), own_seconds(target), machine_seconds()
+    done, cpu, machine = (late - early for early, late in zip(before, after, strict=True))
+    if not done:
+        raise RuntimeError(f"nothing gets through: {load.name} to {target}")
+    pieces = done / 1e6 if load.scale != 1 else done
+    return Sample(done * load.scale / took, cpu / pieces * 1e6, max((machine - cpu) / took, 0.0))
 
 
 def own_seconds(target: str) -> float:
