@@ -31,13 +31,20 @@ _LPM_FIXED: Final = 40  # identity and direction, which every key has in full
 _PROTOCOL: Final = 8
 
 
+def rows(entries: Mapping[Key, Value]) -> dict[bytes, bytes]:
+    """Each entry as the map's key and value."""
+    return {
+        KEY.pack(k.prefix_len, k.identity, k.direction, k.protocol, htons(k.port)): VALUE.pack(
+            v.verdict, v.match, PolicyFlag.BYPASS if v.bypass else 0, 0, v.cookie
+        )
+        for k, v in entries.items()
+    }
+
+
 def encode(entries: Mapping[Key, Value]) -> tuple[bytes, bytes]:
     """All keys in one piece and all values in another, in the same order: what the batch call takes."""
-    keys = [KEY.pack(k.prefix_len, k.identity, k.direction, k.protocol, htons(k.port)) for k in entries]
-    values = [
-        VALUE.pack(v.verdict, v.match, PolicyFlag.BYPASS if v.bypass else 0, 0, v.cookie) for v in entries.values()
-    ]
-    return b"".join(keys), b"".join(values)
+    encoded = rows(entries)
+    return b"".join(encoded), b"".join(encoded.values())
 
 
 def decode(key: bytes, value: bytes) -> tuple[Key, Value]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from weft.bpf.layout import EndpointFlag, PolicyFlag
-from weft.bpf.policytables import KEY, VALUE, endpoint_flags
+from weft.bpf.layout import EndpointFlag
+from weft.bpf.policytables import endpoint_flags
 from weft.policies.table import Table
 
 Rows = Mapping[bytes, bytes]
@@ -21,16 +20,6 @@ class Image:
     digest: bytes
     flags: EndpointFlag
     entries: int
-
-
-def encode(table: Table) -> dict[bytes, bytes]:
-    htons = socket.htons
-    return {
-        KEY.pack(key.prefix_len, key.identity, key.direction, key.protocol, htons(key.port)): VALUE.pack(
-            value.verdict, value.match, PolicyFlag.BYPASS if value.bypass else 0, 0, value.cookie
-        )
-        for key, value in table.entries.items()
-    }
 
 
 def digest(rows: Rows) -> bytes:

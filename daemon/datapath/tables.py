@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from weft.daemon.datapath.images import DENY_ALL, Image, Rows, encode, image
+from weft.bpf.policytables import rows as encoded
+from weft.daemon.datapath.images import DENY_ALL, Image, Rows, image
 from weft.policies.compile import Changes, Compiler
 from weft.policies.model import ObjectRef
 from weft.policies.snapshot import ClusterPart, EndpointItem, PolicyItem
@@ -64,7 +65,7 @@ class Tables:
         found = self._fresh.get(digest)
         if found is None:
             key = next(key for key, held in self._images.items() if held.digest == digest and key in self._tables)
-            found = self._fresh[digest] = encode(self._tables[key])
+            found = self._fresh[digest] = encoded(self._tables[key].entries)
         return found
 
     def settled(self) -> None:
@@ -182,7 +183,7 @@ class Tables:
             return
         known = self._known.get(id(table))
         if known is None:
-            rows = encode(table)
+            rows = encoded(table.entries)
             known = self._known[id(table)] = table, image(table, rows)
             self._fresh[known[1].digest] = rows
         self._tables[key], self._images[key] = known
