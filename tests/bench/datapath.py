@@ -64,10 +64,10 @@ def comparison(measured: Measured, rounds: int, loaded: str) -> Section:
     return Section(
         "Pod to pod",
         f"wrk with {tools.CONNECTIONS} connections against nginx (100 bytes), kept alive or one connection per"
-        f" request; iperf3, one stream. {rounds} rounds of some 2 s, in each of which the ways take turns: rates are"
-        " medians (lowest to highest), ratios those of neighbours in time, as a median and as what the middle half"
-        " of the rounds lies between. CPU is that of both pods with the packets they cause, microseconds per request"
-        " or per megabyte. *Others*: CPUs that the rest of the machine used meanwhile; more than"
+        f" request; iperf3, one stream. {rounds} rounds of some 2 s, in each of which the ways take turns: rates"
+        " are medians (lowest to highest), ratios those of neighbours in time, as a median and as what the middle"
+        " half of the rounds lies between. CPU is that of both pods with the packets they cause, microseconds per"
+        " request or per megabyte. *Others*: CPUs that the rest of the machine used meanwhile; more than"
         f" {LIMIT} in {disturbed} of {rounds * len(measured)} rounds. Records are thrown away. {loaded}.",
         HEADER,
         [*rows(measured)],
