@@ -135,9 +135,11 @@ class NodeDirectory:
 
     def _take_hosts(self, hosts: frozenset[str]) -> None:
         for node in self._cluster.nodes.values():
-            number = identity.HOST if node.name == self._node else identity.REMOTE_NODE
-            owner = Owner(number, self.identity_labels(number))
-            self._owners.update((packed(ip), owner) for ip in node.addresses)
+            for ip in node.addresses:
+                item = self._cluster.addresses.get(ip)  # by which a node that serves the API is known
+                other = item.identity if item is not None and not item.pod else identity.REMOTE_NODE
+                number = identity.HOST if node.name == self._node else other
+                self._owners[packed(ip)] = Owner(number, self.identity_labels(number))
         owner = Owner(identity.HOST, self.identity_labels(identity.HOST))
         self._owners.update((packed(ip), owner) for ip in hosts)
         self._own_hosts = hosts

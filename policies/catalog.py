@@ -15,6 +15,9 @@ from weft.policies.labels import Labels
 from weft.policies.model import CidrGroupPeer, ObjectRef, ServicePeer
 from weft.policies.objects import CidrGroup, EndpointSlice, Namespace, Node, Object, Pod, Service
 
+#: Where the control plane tells its own addresses.
+API_SERVICE = "default/kubernetes"
+
 K = TypeVar("K", bound=Hashable)
 LabelKey = tuple[str, str, str]  # namespace, key, value
 
@@ -60,6 +63,16 @@ class Catalog:
     def slices_of(self, service: str) -> list[EndpointSlice]:
         slices = self._slices.get(service, {})
         return [slices[name] for name in sorted(slices)]
+
+    def api_servers(self) -> frozenset[str]:
+        """The addresses of the ready endpoints of the Service `default/kubernetes`, whoever has them."""
+        endpoints = (endpoint for piece in self.slices_of(API_SERVICE) for endpoint in piece.endpoints)
+        return frozenset(ip for endpoint in endpoints if endpoint.ready for ip in endpoint.addresses)
+
+    def every_node_serves_api(self) -> bool:
+        servers = self.api_servers()
+        nodes = self.nodes.values()
+        return bool(servers and nodes) and not any(servers.isdisjoint(node.addresses) for node in nodes)
 
     def services_meant(self, peer: ServicePeer) -> list[Service]:
         if peer.selector is None and peer.namespace:

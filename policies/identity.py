@@ -51,7 +51,9 @@ class Identity:
 
 
 def reserved_identity(number: int) -> Identity:
-    return Identity(number, Labels([Label("reserved", RESERVED[number], "")]))
+    """A node that serves the API is a remote node still."""
+    names = [RESERVED[number], *([RESERVED[REMOTE_NODE]] if number == KUBE_APISERVER else [])]
+    return Identity(number, Labels([Label("reserved", name, "") for name in names]))
 
 
 def is_reserved(number: int) -> bool:

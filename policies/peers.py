@@ -1,7 +1,8 @@
 """What a peer of a rule means: numbers that are fixed, and selectors whose numbers change with the identities.
 
 1. endpoint selector: every identity that it matches, reserved ones included (S7);
-2. entity: ENTITIES below;
+2. entity: ENTITIES below; the API server (`kube-apiserver`, and so `cluster`) is also whoever outside has an
+   address of it, and the host where every node serves it;
 3. CIDR: itself, and where pods count (`includes_pods`, Kubernetes ipBlock) the pod identities inside it, which
    carry the prefix as a label (`identify.prefix_label`);
 4. CIDR group: the CIDRs that the group holds now; no such group: nobody (C5);
@@ -15,7 +16,7 @@ from ipaddress import ip_network
 from typing import Final
 
 from weft.policies import identity
-from weft.policies.catalog import Catalog
+from weft.policies.catalog import API_SERVICE, Catalog
 from weft.policies.errors import Invalid, Where
 from weft.policies.identify import prefix_label
 from weft.policies.labels import CLUSTER_KEY, NAMESPACE_KEY, Labels, Op, Requirement, Selector, equals
@@ -48,7 +49,7 @@ ENTITIES: Final[dict[str, ResolvedPeers]] = {
     "world-ipv4": ResolvedPeers(world_ipv4=True),
     "world-ipv6": ResolvedPeers(world_ipv6=True),
     "host": _just(identity.HOST),
-    "remote-node": _just(identity.REMOTE_NODE),
+    "remote-node": _just(identity.REMOTE_NODE, identity.KUBE_APISERVER),  # 7 is a node that serves the API
     "init": _just(identity.INIT),
     "ingress": _just(identity.INGRESS),
     "unmanaged": _just(identity.UNMANAGED),
@@ -70,12 +71,15 @@ NOBODY: Final = ResolvedPeers()
 
 
 def meaning_of(peer: Peer, catalog: Catalog) -> tuple[ResolvedPeers, list[Selector]]:
-    """As the catalog stands; only services and CIDR groups change their meaning with it."""
+    """As the catalog stands; services, CIDR groups and the API server change their meaning with it."""
     match peer:
         case EndpointPeer(selector):
             return NOBODY, [selector]
         case EntityPeer(entity):
-            return ENTITIES[entity], [IN_CLUSTER] if entity == "cluster" else []
+            meant = ENTITIES[entity]
+            if identity.KUBE_APISERVER in meant.identities and entity != "remote-node":
+                meant = together([meant, _api_servers(catalog)])
+            return meant, [IN_CLUSTER] if entity == "cluster" else []
         case CidrPeer():
             return ResolvedPeers(cidrs=(peer,)), [_inside(peer)] if peer.includes_pods else []
         case CidrGroupPeer():
@@ -124,6 +128,13 @@ def check_entities(policy: Policy) -> None:
                     raise Invalid(where, f"unsupported entity {peer.entity!r}")
 
 
+def _api_servers(catalog: Catalog) -> ResolvedPeers:
+    """Beside identity 7. A CIDR means nobody in the cluster (C1), so naming every address means those outside."""
+    cidrs = tuple(CidrPeer(ip_network(ip)) for ip in sorted(catalog.api_servers()))
+    host = {identity.HOST} if catalog.every_node_serves_api() else set()
+    return ResolvedPeers(identities=frozenset(host), cidrs=cidrs)
+
+
 def _services(catalog: Catalog, services: list[Service]) -> tuple[ResolvedPeers, list[Selector]]:
     selectors = dict.fromkeys(_service_selector(service) for service in services if service.selector)
     numbers: set[int] = set()
@@ -131,8 +142,8 @@ def _services(catalog: Catalog, services: list[Service]) -> tuple[ResolvedPeers,
     for service in services:
         if not service.selector:
             cidrs += _slice_cidrs(catalog, service)
-            if (service.namespace, service.name) == ("default", "kubernetes"):
-                numbers.add(identity.KUBE_APISERVER)  # what the node calls those addresses
+            if f"{service.namespace}/{service.name}" == API_SERVICE:
+                numbers.add(identity.KUBE_APISERVER)  # what nodes among those addresses are
     return ResolvedPeers(identities=frozenset(numbers), cidrs=tuple(dict.fromkeys(cidrs))), list(selectors)
 
 

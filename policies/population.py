@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from weft.policies.addresses import Addresses, Claim
 from weft.policies.catalog import Catalog
 from weft.policies.identify import EXCLUDED, Prefixes, is_workload, pod_labels
-from weft.policies.identity import REMOTE_NODE
+from weft.policies.identity import KUBE_APISERVER, REMOTE_NODE
 from weft.policies.labels import Label, Labels
 from weft.policies.model import Network, ObjectRef
 from weft.policies.numbers import Allocator, Census, Exhausted
@@ -32,6 +32,7 @@ class Population:
         self._census = Census(allocator)
         self._addresses = Addresses()
         self._prefixes = Prefixes()
+        self._api_servers: frozenset[str] = frozenset()
         self._mentioned: frozenset[str] = frozenset()
         self._identities: dict[str, dict[str, int]] = {}  # pod -> address -> identity, as counted
         self._starved: dict[str, str] = {}  # pods without an identity, and why
@@ -56,6 +57,7 @@ class Population:
         those of the ipBlocks in force."""
         self._distinguish_by_labels(EXCLUDED.intersection(mentioned))
         self._distinguish_by_prefix(prefixes)
+        self._recognise_api_servers()
         self.pods.update(self._starved)
         self._claim()
         released = [self._identities.pop(key, {}) for key in self.pods]
@@ -71,7 +73,7 @@ class Population:
         if owner is None:
             return None
         if owner.kind == "Node":
-            return AddressItem(ip, REMOTE_NODE, owner.name)
+            return AddressItem(ip, KUBE_APISERVER if ip in self._api_servers else REMOTE_NODE, owner.name)
         key = f"{owner.namespace}/{owner.name}"
         number = self._identities.get(key, {}).get(ip)
         if number is None:
@@ -106,6 +108,12 @@ class Population:
                 if any(label for ip in pod.ips for label in concerned.labels(ip)):
                     self.pods.add(key)
             self._prefixes = Prefixes(networks)
+
+    def _recognise_api_servers(self) -> None:
+        """Among nodes; a pod keeps its identity, and what is outside is a matter of CIDRs (`peers`)."""
+        servers = self._catalog.api_servers()
+        self.touched |= servers ^ self._api_servers
+        self._api_servers = servers
 
     # who has which address, and which identity
 

@@ -14,6 +14,7 @@ from weft.policies.model import (
     CidrGroupPeer,
     CidrPeer,
     EndpointPeer,
+    EntityPeer,
     Network,
     ObjectRef,
     Peer,
@@ -53,6 +54,7 @@ class Resolver:
         self._dynamic: set[_Meaning] = set()  # those whose `fixed` and `selections` depend on other objects
         self._stale: set[_Meaning] = set()
         self._dirty: set[ObjectRef] = set()
+        self._api: tuple[frozenset[str], bool] = (frozenset(), False)
 
     def put(self, policy: Policy, generation: int) -> None:
         """Raises Invalid, and changes nothing, when the policy names an entity that does not exist (C6)."""
@@ -100,7 +102,11 @@ class Resolver:
         self._stale |= {m for m in self._dynamic if isinstance(m.peer, CidrGroupPeer)}
 
     def settle(self) -> None:
-        """Brings peers that stand on services and groups up to date: they may mention other labels now."""
+        """Brings peers that stand on other objects up to date: they may mention other labels now."""
+        api = self._catalog.api_servers(), self._catalog.every_node_serves_api()
+        if api != self._api:
+            self._api = api
+            self._stale |= {m for m in self._dynamic if isinstance(m.peer, EntityPeer)}
         for meaning in self._stale:
             before = meaning.selections
             self._define(meaning)
@@ -125,7 +131,7 @@ class Resolver:
         if meaning is None:
             meaning = self._meanings[peer] = _Meaning(peer)
             self._define(meaning)
-            if isinstance(peer, ServicePeer | CidrGroupPeer):
+            if isinstance(peer, ServicePeer | CidrGroupPeer | EntityPeer):
                 self._dynamic.add(meaning)
         meaning.users.add(user)
 

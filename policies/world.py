@@ -135,9 +135,8 @@ class World:
             return Party(f"{ip} (node {node})", Kind.NODE, (ip,), node=node)
         if ip in self._services:
             return self._services[ip]
-        if ip in self._api_servers():
-            return Party(f"{ip} (kube-apiserver)", Kind.RESERVED, (ip,), number=identity.KUBE_APISERVER)
-        return Party(ip, Kind.OUTSIDE, (ip,))
+        label = f"{ip} (kube-apiserver)" if ip in self._api_servers() else ip
+        return Party(label, Kind.OUTSIDE, (ip,))
 
     def pod(self, key: str, ip: str = "") -> Party | None:
         """A workload by "ns/name", as seen at one of its addresses."""
@@ -156,7 +155,8 @@ class World:
     def _pod(self, key: str) -> Party | None:
         if key in self.around.on_host:
             node = self.around.on_host[key]
-            return Party(f"{key} (on the host network)", Kind.NODE, (), node=node)
+            addresses = self.part.nodes[node].addresses if node in self.part.nodes else ()
+            return Party(f"{key} (on the host network)", Kind.NODE, addresses, node=node)
         if key in self.around.outside:
             return Party(f"{key} (outside)", Kind.OUTSIDE, self.around.outside[key])
         return self.pod(key)
@@ -183,7 +183,7 @@ class World:
         if peer.kind is Kind.WORKLOAD:
             number = self.part.addresses[self._in_family(peer, subject)].identity
         elif peer.kind is Kind.NODE:
-            number = identity.HOST if self._same_node(peer, subject) else identity.REMOTE_NODE
+            number = identity.HOST if self._same_node(peer, subject) else self._of_node(peer, subject)
         else:
             number = peer.number
         return number, PeerView(number, None, self._named.get(number, ()))
@@ -193,6 +193,11 @@ class World:
         families = {ip_address(ip).version for ip in subject.addresses if ip not in self.around.made_up}
         fitting = (ip for ip in peer.addresses if ip_address(ip).version in families)
         return next(fitting, peer.addresses[0])
+
+    def _of_node(self, node: Party, subject: Party) -> int:
+        """Another node is a remote node, or one that serves the API, by its address."""
+        item = self.part.addresses.get(self._in_family(node, subject)) if node.addresses else None
+        return item.identity if item is not None and not item.pod else identity.REMOTE_NODE
 
     def _same_node(self, node: Party, subject: Party) -> bool:
         """A workload that is not placed may be on any node: with one node it is on that."""

@@ -90,7 +90,7 @@ CLUSTER_RESERVED = {1, 3, 4, 5, 6, 7, 8}
     ("entity", "identities", "ipv4", "ipv6"),
     [
         ("host", {1}, False, False),
-        ("remote-node", {6}, False, False),
+        ("remote-node", {6, 7}, False, False),
         ("kube-apiserver", {7}, False, False),
         ("init", {5}, False, False),
         ("ingress", {8}, False, False),
