@@ -28,8 +28,8 @@ def ref_of(root: Field, kind: str, namespaced: bool, default_namespace: str) -> 
     check_name(name, dns_label=kind in _LABEL_NAMED)
     given = metadata.lax("namespace")
     if not namespaced:
-        if given is not None and given.string():
-            raise given.invalid(f"a {kind} belongs to no namespace")
+        if given is not None:
+            given.string()  # and dropped, as the API server drops it
         return ObjectRef(kind, "", name.string())
     if given is None or not given.string():
         return ObjectRef(kind, default_namespace, name.string())

@@ -280,11 +280,6 @@ REFUSED = {
         "metadata.namespace",
         "is no name",
     ),
-    "a namespace for a node": (
-        "{apiVersion: v1, kind: Node, metadata: {name: a, namespace: b}}",
-        "metadata.namespace",
-        "a Node belongs to no namespace",
-    ),
     "a label value that is a number": (
         "{apiVersion: v1, kind: Pod, metadata: {name: a, labels: {version: 1.10}}, spec: {}}",
         "metadata.labels.version",
