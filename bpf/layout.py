@@ -76,6 +76,7 @@ class CtFlag(enum.IntFlag):
     FIN_OUT = 4
     RST = 8
     MIDSTREAM = 16
+    OUTSIDE = 32
 
 
 class ServiceFlag(enum.IntFlag):

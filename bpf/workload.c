@@ -30,7 +30,7 @@ static __always_inline int weft_drop(struct __sk_buff *skb, struct weft_flow *fl
 		if (flow->direction == WEFT_EGRESS)
 			flow->remote_identity = weft_identity(packet->family, packet->dst);
 		else
-			flow->remote_identity = weft_identity(packet->family, packet->src);
+			flow->remote_identity = weft_remote_identity(packet->family, packet->src, flow->outside);
 	}
 	weft_tell(skb, flow, WEFT_EV_DROP);
 	return TC_ACT_SHOT;
@@ -94,6 +94,7 @@ static __always_inline int weft_workload(struct __sk_buff *skb, __u8 direction)
 	if (!config || !flow)
 		return TC_ACT_SHOT;
 	weft_configure(flow, config);
+	flow->outside = direction == WEFT_INGRESS && skb->ingress_ifindex;
 	if (direction == WEFT_EGRESS && config->proxy_mark)
 		skb->mark &= ~config->proxy_mark; /* only the node's own proxy may bear it */
 	if (!weft_is_arp(skb))

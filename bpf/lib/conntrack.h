@@ -169,7 +169,7 @@ static __always_inline struct weft_ct_value *weft_ct_create(const struct weft_ct
 		.remote_identity = flow->remote_identity,
 		.cookie = flow->cookie,
 		.origin = flow->origin,
-		.state = flow->midstream ? WEFT_CT_F_MIDSTREAM : 0,
+		.state = (flow->midstream ? WEFT_CT_F_MIDSTREAM : 0) | (flow->outside ? WEFT_CT_F_OUTSIDE : 0),
 		.verdict = flow->verdict,
 		.match = flow->match,
 		.icmp_type = key->icmp_type,

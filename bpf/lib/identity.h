@@ -6,6 +6,7 @@
 #include "lib/maps.h"
 #include "lib/packet.h"
 
+#define WEFT_ID_HOST 1
 #define WEFT_ID_WORLD_IPV4 9
 #define WEFT_ID_WORLD_IPV6 10
 
@@ -23,6 +24,17 @@ static __always_inline __u32 weft_identity(__u8 family, const __u32 *address)
 	if (value)
 		return value->identity;
 	return family == WEFT_IPV4 ? WEFT_ID_WORLD_IPV4 : WEFT_ID_WORLD_IPV6;
+}
+
+/* What came to the node from elsewhere is not from the node: its address was forged, or put there by the node's own
+ * masquerading. The node reaches its workloads always, and nobody else shall for such an address. */
+static __always_inline __u32 weft_remote_identity(__u8 family, const __u32 *address, int outside)
+{
+	__u32 identity = weft_identity(family, address);
+
+	if (outside && identity == WEFT_ID_HOST)
+		return family == WEFT_IPV4 ? WEFT_ID_WORLD_IPV4 : WEFT_ID_WORLD_IPV6;
+	return identity;
 }
 
 /* No address of the family: whatever it sends in that family is not its own. */

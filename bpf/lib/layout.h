@@ -106,6 +106,7 @@ struct weft_ct_value {
 #define WEFT_CT_F_FIN_OUT 4u
 #define WEFT_CT_F_RST 8u
 #define WEFT_CT_F_MIDSTREAM 16u /* admitted without having seen its SYN */
+#define WEFT_CT_F_OUTSIDE 32u /* its packets came to the node from elsewhere: the remote is not the node */
 
 struct weft_fragment_key { /* what the fragments of one packet share */
 	__u32 ep_id;

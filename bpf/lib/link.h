@@ -20,12 +20,19 @@ static __always_inline int weft_is_nd(const struct weft_packet *packet)
 	       packet->hop_limit == 255;
 }
 
+/* A workload routes for nobody: what it advertises, and where it would send others, is not for the node to hear. */
+static __always_inline int weft_is_routers(__u8 type)
+{
+	return type == WEFT_ICMP6_ROUTER_ADVERTISEMENT || type == WEFT_ICMP6_REDIRECT;
+}
+
 static __always_inline int weft_is_link_control(const struct weft_packet *packet, __u8 direction)
 {
 	if (packet->family != WEFT_IPV6 || packet->protocol != IPPROTO_ICMPV6 || packet->fragment)
 		return 0;
 	if (direction == WEFT_EGRESS)
-		return (weft_is_nd(packet) || weft_is_mld(packet->icmp_type)) && weft_link_scope(packet->dst);
+		return (weft_is_nd(packet) || weft_is_mld(packet->icmp_type)) && weft_link_scope(packet->dst) &&
+		       !weft_is_routers(packet->icmp_type);
 	return weft_is_nd(packet) || (weft_is_mld(packet->icmp_type) && weft_link_scope(packet->src));
 }
 

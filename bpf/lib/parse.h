@@ -17,6 +17,13 @@
 /* Hop-by-hop, destination options twice, routing, fragment make five (RFC 8200 4.1): one to spare. */
 #define WEFT_V6_EXTENSIONS 6
 
+/* As many as there may be, of a byte each. */
+#define WEFT_V4_OPTIONS 40
+#define WEFT_OPT_END 0
+#define WEFT_OPT_NOP 1
+#define WEFT_OPT_LOOSE 131
+#define WEFT_OPT_STRICT 137
+
 #define WEFT_IP_OFFSET 0x1fff
 #define WEFT_IP_MORE 0x2000
 
@@ -44,6 +51,38 @@ static __always_inline __u32 weft_ip_end(struct __sk_buff *skb, __u32 offset, __
 	return offset + header + bpf_ntohs(length);
 }
 
+struct weft_option {
+	__u8 type;
+	__u8 length;
+	__u8 pointer; /* of a route: to the next stop; beyond `length`: none */
+};
+
+/* A source route that is not finished: the address in the header is a stop on the way, not where it goes. `l4` walks
+ * the options, and is put right by the caller: see flow.h on why not a number on the stack. */
+static __always_inline int weft_is_source_routed(struct __sk_buff *skb, struct weft_packet *packet, __u32 offset,
+						 __u32 header)
+{
+	struct weft_option option;
+	__u32 i;
+
+	packet->l4 = offset + sizeof(struct iphdr);
+	for (i = 0; i < WEFT_V4_OPTIONS; i++) {
+		if (packet->l4 + sizeof(option) > offset + header ||
+		    bpf_skb_load_bytes(skb, packet->l4, &option, sizeof(option)) || option.type == WEFT_OPT_END)
+			return 0;
+		if ((option.type == WEFT_OPT_LOOSE || option.type == WEFT_OPT_STRICT) &&
+		    option.pointer <= option.length)
+			return 1;
+		if (option.type == WEFT_OPT_NOP)
+			packet->l4 += 1;
+		else if (option.length >= 2)
+			packet->l4 += option.length;
+		else
+			return 0; /* no router understands it either */
+	}
+	return 0;
+}
+
 static __always_inline int weft_parse_ipv4(struct __sk_buff *skb, __u32 offset, struct weft_packet *packet,
 					   int quoted)
 {
@@ -53,6 +92,8 @@ static __always_inline int weft_parse_ipv4(struct __sk_buff *skb, __u32 offset, 
 	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
 		return WEFT_DROP_INVALID;
 	packet->end = weft_ip_end(skb, offset, 0, ip.tot_len, quoted);
+	if (!quoted && ip.ihl > 5 && weft_is_source_routed(skb, packet, offset, ip.ihl * 4))
+		return WEFT_DROP_INVALID;
 	packet->l4 = offset + ip.ihl * 4;
 	if (packet->end > skb->len || packet->end < packet->l4)
 		return WEFT_DROP_INVALID;

@@ -20,9 +20,13 @@
 #include "lib/parse.h"
 #include "lib/policy.h"
 
+/* Linux gives its clients ports from here on (ip_local_port_range), other systems higher ones. */
+#define WEFT_CLIENT_PORTS 32768
+
 /* --- 1 related ----------------------------------------------------------------------------------------------- */
 
-/* The quoted packet went the other way. One that was cut before its ports relates to nothing. */
+/* The quoted packet went the other way, and who sent it is told of it: an error that goes elsewhere would carry its
+ * quotation to strangers. One that was cut before its ports relates to nothing. */
 static __always_inline int weft_quoted_key(struct __sk_buff *skb, struct weft_flow *flow, struct weft_ct_key *key)
 {
 	struct weft_packet *quoted = &flow->quoted;
@@ -30,7 +34,7 @@ static __always_inline int weft_quoted_key(struct __sk_buff *skb, struct weft_fl
 
 	__builtin_memset(quoted, 0, sizeof(*quoted));
 	if (weft_parse_ip(skb, offset, quoted, flow->packet.family, 1) ||
-	    quoted->fragment == WEFT_LATER_FRAGMENT)
+	    quoted->fragment == WEFT_LATER_FRAGMENT || !weft_same_address(quoted->src, flow->packet.dst))
 		return -1;
 	weft_ct_key(quoted, flow->endpoint.ep_id, !flow->direction, key);
 	return 0;
@@ -67,6 +71,21 @@ static __always_inline int weft_looks_like_reply(const struct weft_packet *packe
 	return packet->tcp_flags & WEFT_TCP_SYN || bpf_ntohs(packet->src_port) < bpf_ntohs(packet->dst_port);
 }
 
+/* TCP in midstream. A port of the kind that clients are given, at one end only, tells who opened it. Else it is a
+ * guess, and the other orientation may admit it too. Without such a port somebody has chosen his own, maybe to be
+ * taken for the other side: then only rules count, and no direction's lack of them. */
+static __always_inline void weft_orient_midstream(struct weft_flow *flow)
+{
+	int client_sends = bpf_ntohs(flow->packet.src_port) >= WEFT_CLIENT_PORTS;
+	int client_hears = bpf_ntohs(flow->packet.dst_port) >= WEFT_CLIENT_PORTS;
+
+	flow->midstream = 1;
+	if (client_sends == client_hears)
+		flow->either = client_sends ? WEFT_EITHER : WEFT_EITHER_BY_RULE;
+	else
+		flow->origin = client_sends ? flow->direction : !flow->direction;
+}
+
 static __always_inline void weft_orient(struct weft_flow *flow, const struct weft_ct_value *entry)
 {
 	const struct weft_packet *packet = &flow->packet;
@@ -75,14 +94,15 @@ static __always_inline void weft_orient(struct weft_flow *flow, const struct wef
 		return;
 	if (entry) { /* 3 */
 		flow->origin = entry->origin;
-		flow->midstream = !!(entry->state & WEFT_CT_F_MIDSTREAM);
-		flow->either = flow->midstream ||
-			       (flow->origin != flow->direction && weft_has_no_opening(packet->protocol));
+		flow->outside |= !!(entry->state & WEFT_CT_F_OUTSIDE);
+		if (entry->state & WEFT_CT_F_MIDSTREAM)
+			weft_orient_midstream(flow);
+		else if (flow->origin != flow->direction && weft_has_no_opening(packet->protocol))
+			flow->either = WEFT_EITHER_BY_RULE; /* or an answer would reopen what was taken back */
 	} else if (packet->protocol == IPPROTO_TCP) { /* 4 */
-		flow->midstream = 1;
-		flow->either = 1;
 		if (weft_looks_like_reply(packet))
 			flow->origin = !flow->direction;
+		weft_orient_midstream(flow);
 	}
 }
 
@@ -101,6 +121,28 @@ static __always_inline void weft_question_of(const struct weft_ct_key *key, __u8
 		question->protocol = WEFT_PROTO_NONE; /* the other family's */
 }
 
+/* A rule, or the lack of one where one is asked for. What nobody governs is allowed without a word. */
+static __always_inline int weft_says(__u8 match, __u8 reason)
+{
+	return match != WEFT_MATCH_NONE || reason;
+}
+
+/* Whether the second orientation's answer counts instead of the first's. */
+static __always_inline int weft_prevails(const struct weft_flow *flow, const struct weft_decision *other)
+{
+	if (flow->either == WEFT_EITHER)
+		return !other->reason;
+	return weft_says(other->match, other->reason) && (!other->reason || !weft_says(flow->match, flow->reason));
+}
+
+/* Whether the first one's does, without asking the second. */
+static __always_inline int weft_suffices(const struct weft_flow *flow, const struct weft_decision *first)
+{
+	if (flow->either == WEFT_EITHER_BY_RULE)
+		return !first->reason && weft_says(first->match, first->reason);
+	return flow->either == WEFT_SURE || !first->reason;
+}
+
 /* The guess first; if it is refused and only a guess, the other. Refused both ways: the guess's reason. */
 static __always_inline void weft_decide(struct weft_flow *flow, const struct weft_ct_key *key)
 {
@@ -109,13 +151,13 @@ static __always_inline void weft_decide(struct weft_flow *flow, const struct wef
 	__u8 origin = flow->origin;
 	__u32 i;
 
-	flow->remote_identity = weft_identity(key->family, (const __u32 *)key->remote);
+	flow->remote_identity = weft_remote_identity(key->family, (const __u32 *)key->remote, flow->outside);
 	for (i = 0; i < 2; i++) {
 		weft_question_of(key, origin, flow->remote_identity, &question);
 		weft_judge(&flow->endpoint, &question, &decision);
-		if (!i || !decision.reason)
+		if (!i || weft_prevails(flow, &decision))
 			weft_adopt(flow, &decision, origin);
-		if (!decision.reason || !flow->either)
+		if (!i && weft_suffices(flow, &decision))
 			break;
 		origin = !origin;
 	}
@@ -152,10 +194,11 @@ static __always_inline void weft_enter(struct weft_flow *flow, const struct weft
 }
 
 /* A SYN for an entry that lives is sent again, or blind, or both sides open at once. It had to pass policy by
- * itself; the other side's connection keeps its own verdict. */
+ * itself; the other side's connection keeps its own verdict. What was met in midstream is nobody's for sure: a SYN
+ * tells, or else a packet ahead of it could turn the connection around. */
 static __always_inline int weft_is_alive(const struct weft_ct_value *entry)
 {
-	return !weft_ct_closing(entry) && entry->verdict == WEFT_ALLOW;
+	return !weft_ct_closing(entry) && entry->verdict == WEFT_ALLOW && !(entry->state & WEFT_CT_F_MIDSTREAM);
 }
 
 static __always_inline int weft_is_own(const struct weft_flow *flow, const struct weft_ct_value *entry, int syn)

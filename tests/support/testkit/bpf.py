@@ -42,10 +42,11 @@ class Datapath:
     programs: dict[str, int]
     ring: Ring
 
-    def run(self, program: str, packet: bytes, ifindex: int = 1, mark: int = 0) -> Outcome:
-        """A frame through `weft_from_workload` or `weft_to_workload`."""
-        fd = self.programs[program]
-        return self.namespace.call(testrun.run, fd, packet, Context(ifindex=ifindex, mark=mark))
+    def run(self, program: str, packet: bytes, ifindex: int = 1, mark: int = 0, came_in: int = 0) -> Outcome:
+        """A frame through `weft_from_workload` or `weft_to_workload`. `came_in`: the interface by which the node
+        got it; 0: the node itself sends it."""
+        context = Context(ifindex=ifindex, mark=mark, ingress_ifindex=came_in)
+        return self.namespace.call(testrun.run, self.programs[program], packet, context)
 
     def run_all(self, packets: Sequence[tuple[str, bytes, int]]) -> list[Outcome]:
         """(program, frame, ifindex) each: one trip to the namespace's thread for all."""

@@ -131,10 +131,12 @@ class Stage:
 
     # the play
 
-    def send(self, direction: Direction, packet: bytes, *, mark: int = 0, ifindex: int = IFINDEX) -> Seen:
+    def send(
+        self, direction: Direction, packet: bytes, *, mark: int = 0, ifindex: int = IFINDEX, came_in: int = 0
+    ) -> Seen:
         before = self.counted()
         self.datapath.events()
-        outcome = self.datapath.run(_PROGRAMS[direction], packet, ifindex, mark)
+        outcome = self.datapath.run(_PROGRAMS[direction], packet, ifindex, mark, came_in)
         assert outcome.verdict in (layout.TC_PASS, layout.TC_DROP), outcome.verdict
         moved = {key: count - before.get(key, 0) for key, count in self.counted().items()}
         moved = {key: count for key, count in moved.items() if count}
