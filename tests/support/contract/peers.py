@@ -1,7 +1,5 @@
 """Entities, and Services on both ends: C6, C7."""
 
-# ruff: noqa: E501 (a policy in one line is read at one look)
-
 from __future__ import annotations
 
 from contract.cluster import API_ON_EVERY_NODE, API_ON_NODE, API_OUTSIDE
