@@ -186,8 +186,8 @@ def whole(timed: Timed, sides: dict[str, NodeSide], step: Step, loaded: str) -> 
         "1,000 policies over 5,000 pods",
         f"{town.NAMESPACES} namespaces, {town.NAMESPACES * town.WORKLOADS} workloads, {town.NODES} nodes;"
         f" {len(step.cluster.policies):,} policies of {len(town.SHAPES) + 1} shapes. One run each. *Crowded*: with"
-        " pods of all workloads, as many as a node can hold. The last row is what 1,000 policies cost a cluster whose"
-        f" pods are known, from their text to the maps of its crowded node. {loaded}.",
+        " pods of all workloads, as many as a node can hold. The last row is what 1,000 policies cost a cluster"
+        f" whose pods are known, from their text to the maps of its crowded node. {loaded}.",
         ["who", "step", "takes", "of what"],
         rows,
     )

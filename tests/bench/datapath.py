@@ -38,6 +38,7 @@ def bench(told: Report, rounds: int, patience: float) -> None:
 def programs_alone(plane: Plane, rounds: int, patience: Patience) -> Measured:
     ways = [Way("bare", plane.off)]
     ways += [Way(f"weft, {entries:,} entries", partial(plane.on, entries)) for entries in ENTRIES]
+    ways.append(Way("bare again", plane.off))
     return {
         (target, load): turns.take(plane.lab, ways, load, target, rounds, patience, plane.forget_connections)
         for target in TARGETS
@@ -66,9 +67,10 @@ def comparison(measured: Measured, rounds: int, loaded: str) -> Section:
         f"wrk with {tools.CONNECTIONS} connections against nginx (100 bytes), kept alive or one connection per"
         f" request; iperf3, one stream. {rounds} rounds of some 2 s, in each of which the ways take turns: rates"
         " are medians (lowest to highest), ratios those of neighbours in time, as a median and as what the middle"
-        " half of the rounds lies between. CPU is that of both pods with the packets they cause, microseconds per"
-        " request or per megabyte. *Others*: CPUs that the rest of the machine used meanwhile; more than"
-        f" {LIMIT} in {disturbed} of {rounds * len(measured)} rounds. Records are thrown away. {loaded}.",
+        " half of the rounds lies between; *bare again* shows what the ratio of two equals looks like. CPU is that"
+        " of both pods with the packets they cause, microseconds per request or per megabyte. *Others*: CPUs that"
+        f" the rest of the machine used meanwhile; more than {LIMIT} in {disturbed} of {rounds * len(measured)}"
+        f" rounds. Records are thrown away. {loaded}.",
         HEADER,
         [*rows(measured)],
     )

@@ -66,7 +66,7 @@ class Live:
 
     @property
     def node(self) -> node_pb2_grpc.NodeStub:
-        return node_pb2_grpc.NodeStub(self._channels[0])
+        return node_pb2_grpc.NodeStub(self._channels[0])  # type: ignore[no-untyped-call]
 
     def wait_revision(self, revision: int) -> int:
         """Until the node has it in force; the revision that it has."""
@@ -74,7 +74,7 @@ class Live:
         return int(self.node.WaitRevision(request, timeout=10).revision)
 
     def operator_revision(self) -> int:
-        stub = control_pb2_grpc.ObjectsStub(self._channels[1])
+        stub = control_pb2_grpc.ObjectsStub(self._channels[1])  # type: ignore[no-untyped-call]
         return int(stub.Status(control_pb2.StatusRequest(), timeout=10).revision)
 
     def processes(self) -> dict[str, int]:

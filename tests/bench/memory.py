@@ -1,8 +1,8 @@
 """What the processes hold: a small live cluster at rest, and a daemon that is streamed a large one.
 
-Anonymous memory is what a process alone costs; resident counts the files it shares with others (the interpreter, the
-libraries) as well. The large cluster is `town`: a real operator reads its manifests from a folder and streams to a
-real daemon, on whose node every endpoint has an interface, so that all of it is in force in the kernel.
+Anonymous memory is what a process alone costs; resident counts the files it shares with others (the interpreter,
+the libraries) as well. The large cluster is `town`: a real operator reads its manifests from a folder and streams
+to a real daemon, on whose node every endpoint has an interface, so that all of it is in force in the kernel.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Town:
         lines = ["addr add 172.30.0.1/32 dev lo", "link set lo up"]
         own = [made for made in town.objects() if made.get("spec", {}).get("nodeName") == NODE]
         for number, pod in enumerate(own):
-            lines += [f"link add pod{number} type dummy", f"link set pod{number} up"]
+            lines += [f"link add pod{number} type veth peer name peer{number}", f"link set pod{number} up"]
             lines += [f"route add {each['ip']} dev pod{number}" for each in pod["status"]["podIPs"]]
         batch = self.base / "ip"
         batch.write_text("\n".join(lines) + "\n")
@@ -120,7 +120,7 @@ class Town:
         while time.monotonic() < until:
             with contextlib.suppress(Exception):  # not there yet
                 with live.channel(self.base / "run/operator.sock") as operator:
-                    stub = control_pb2_grpc.ObjectsStub(operator)
+                    stub = control_pb2_grpc.ObjectsStub(operator)  # type: ignore[no-untyped-call]
                     told = stub.Status(control_pb2.StatusRequest(), timeout=5)
                 if told.counts.get("Pod", 0) >= town.NAMESPACES * town.WORKLOADS * town.REPLICAS:
                     return self.wait(told.revision)
@@ -130,7 +130,7 @@ class Town:
 
     def wait(self, revision: int) -> int:
         with live.channel(self.base / "node/run/daemon.sock") as daemon:
-            stub = node_pb2_grpc.NodeStub(daemon)
+            stub = node_pb2_grpc.NodeStub(daemon)  # type: ignore[no-untyped-call]
             return int(stub.WaitRevision(node_pb2.WaitRevisionRequest(revision=revision), timeout=10).revision)
 
     def measured(self, cluster: str) -> Iterator[list[str]]:
