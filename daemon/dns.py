@@ -368,12 +368,14 @@ class Server:
         self._clients += 1
         try:
             while self._clients <= TCP_CLIENTS:
-                (length,) = struct.unpack("!H", await asyncio.wait_for(reader.readexactly(2), TCP_IDLE))
-                message = await asyncio.wait_for(reader.readexactly(length), TCP_IDLE)
+                async with asyncio.timeout(TCP_IDLE):
+                    (length,) = struct.unpack("!H", await reader.readexactly(2))
+                    message = await reader.readexactly(length)
                 if (reply := self.answer(message, 0xFFFF)) is None:
                     return
                 writer.write(struct.pack("!H", len(reply)) + reply)
-                await asyncio.wait_for(writer.drain(), TCP_IDLE)
+                async with asyncio.timeout(TCP_IDLE):
+                    await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             return  # the client went away or fell silent
         finally:

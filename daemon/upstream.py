@@ -99,7 +99,9 @@ class Upstream:
     async def _one_stream(self) -> bool:
         # A channel for each attempt: a channel's own back-off would hide an operator that is back.
         async with grpc.aio.insecure_channel(self._target, options=OPTIONS) as channel:
-            await asyncio.wait_for(channel.channel_ready(), CONNECT_TIMEOUT)
+            # not wait_for: in Python 3.11 it forgets a cancellation that comes together with the answer
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await channel.channel_ready()
             got_any = False
             stub: Any = control_pb2_grpc.ControlStub(channel)  # type: ignore[no-untyped-call]
             stream = stub.Stream()

@@ -52,7 +52,8 @@ class Control(rpc.ControlServicer):
 
     async def _hello(self, context: Context) -> pb.Hello:
         try:
-            message = await asyncio.wait_for(context.read(), HELLO_TIMEOUT)
+            async with asyncio.timeout(HELLO_TIMEOUT):
+                message = await context.read()
         except TimeoutError:
             await _refuse(context, "no hello")
         if not isinstance(message, pb.NodeMessage) or message.WhichOneof("message") != "hello":
