@@ -50,7 +50,7 @@ def register(commands: Any) -> None:
 
 def _parser(actions: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=about, description=f"Shows {about}.")
-    add_source(parser)
+    add_source(parser, several=name == "list")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     parser.set_defaults(run=run)
     return parser

@@ -22,11 +22,13 @@ SUFFIXES = (".yaml", ".yml", ".json")
 DNS = ("10.96.0.10", "fd00:10:96::a")
 
 
-def add_source(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+def add_source(parser: argparse.ArgumentParser, *, required: bool = False, several: bool = True) -> None:
+    """`several`: one -f takes several paths; not where a positional argument may follow them."""
     parser.add_argument(
         "-f",
         "--file",
-        action="append",
+        action="extend",
+        nargs="+" if several else 1,
         default=[],
         required=required,
         metavar="PATH",

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from weft.daemon import dns
+from weft.daemon.cli import policy_world
 from weft.daemon.cli.main import main
 
 MANIFESTS = """
@@ -269,6 +271,10 @@ BAD_LINES = [
     ("a port too high", {**GOOD, "port": 65536}, 7, "port"),
     ("a port that is no number", {**GOOD, "port": True}, 7, "port"),
     ("a type too high", {**GOOD, "protocol": "ICMPv4", "port": 256}, 7, "port"),
+    ("a port that is half a number", {**GOOD, "port": 80.5}, 7, "port"),
+    ("an infinite port", '{"id":7,"from":"default/foo","to":"default/bar","port":Infinity}', None, "not JSON"),
+    ("an id that JSON does not know", '{"id":NaN}', None, "not JSON: NaN"),
+    ("a path that is no string", {**GOOD, "http": {"path": 7}}, 7, "http.path"),
     ("an unknown protocol", {**GOOD, "protocol": "QUIC"}, 7, "protocol"),
     ("http is no object", {**GOOD, "http": "GET /"}, 7, "http"),
     ("http over UDP", {**GOOD, "protocol": "UDP", "http": {}}, 7, "http"),
@@ -288,6 +294,63 @@ def test_a_bad_line_is_answered_and_the_rest_goes_on(
     assert reason in bad["error"]
     assert (good["id"], good["verdict"]) == (7, "ALLOWED")
     assert shell.code == 1
+
+
+GOOD_LINES: list[tuple[str, object]] = [
+    ("a port as a string", {**GOOD, "port": "80"}),
+    ("a port as JSON may write it", {**GOOD, "port": 80.0}),
+    ("no protocol", {**GOOD, "protocol": None}),
+    ("a byte order mark", "\ufeff" + json.dumps(GOOD)),
+    ("a line of Windows", json.dumps(GOOD) + "\r"),
+    ("null is left out", {**GOOD, "http": {"method": None, "path": None, "host": None, "headers": None}}),
+    ("a comment beside it", {**GOOD, "comment": "as it was yesterday"}),
+]
+
+
+@pytest.mark.parametrize("line", [row[1] for row in GOOD_LINES], ids=[row[0] for row in GOOD_LINES])
+def test_a_line_is_read_generously(shell: Shell, line: object) -> None:
+    (answer,) = shell.batch(line)
+    assert (answer["id"], answer.get("verdict")) == (7, "ALLOWED")
+    assert shell.code == 0
+
+
+WATCHED = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: plain}
+spec:
+  endpointSelector: {matchLabels: {app: orders}}
+  ingress: [{fromEndpoints: [{matchLabels: {app: foo}}]}]
+"""
+
+
+def test_who_lifts_the_limits_of_requests_is_told(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "manifests" / "plain.yaml").write_text(WATCHED)
+    answer = shell.ask("default/foo", "default/orders", 80, "--path", "/private", "--method", "POST")
+    assert (answer["verdict"], answer["redirected"]) == ("ALLOWED", True)
+    assert answer["http"]["rules"] == [{**ORIGIN, "name": "plain", "path": "spec.ingress[0]"}]
+
+
+def test_both_families_of_a_backend_are_one_answer(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "manifests" / "two.yaml").write_text("""
+apiVersion: v1
+kind: Pod
+metadata: {name: two, labels: {app: two}}
+spec: {containers: [{name: c, image: x}]}
+status: {podIPs: [{ip: 10.1.1.1}, {ip: 'fd01::1'}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: two-faced}
+spec: {selector: {app: two}, ports: [{port: 80}]}
+""")
+    backends = shell.ask("default/foo", "default/two-faced", 80)["backends"]
+    assert [backend["to"] for backend in backends] == ["default/two"]
+
+
+def test_the_dns_addresses_are_those_that_nodes_serve() -> None:
+    """Written twice, since reading them where they are served costs a library for DNS."""
+    assert policy_world.DNS == dns.ADDRESSES
 
 
 def test_a_refused_manifest_stops_it_and_says_where(shell: Shell, tmp_path: Path) -> None:
@@ -377,3 +440,13 @@ def test_ten_thousand_lines_take_a_few_seconds(shell: Shell) -> None:
     started = time.perf_counter()
     assert len(shell.batch(*lines)) == 10_000
     assert time.perf_counter() - started < 10
+
+
+def test_one_f_takes_several_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(
+            f"apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: c}}]}}\n"
+        )
+    words = ["policy", "verdict", "-f", str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")]
+    assert main([*words, "--from", "default/a", "--to", "default/b", "--port", "80"]) == 0
+    assert "ALLOWED" in capsys.readouterr().out
