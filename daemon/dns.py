@@ -2,13 +2,13 @@
 
 In: a DNS message, and the cluster part of the snapshot. Out: a DNS message, or None where an answer would help
 nobody but an attacker (a response sent to us, a header that is cut off). No forwarding: a name outside
-`cluster.local` is REFUSED. The rules, in order:
+`cluster.local` is not answered. The rules, in order:
 
     not a query, shorter than a header      no answer
     another opcode                          NOTIMP
     does not parse, not one question        FORMERR
     another class                           REFUSED
-    outside the zone                        REFUSED
+    outside the zone                        REFUSED; NXDOMAIN for a bare name, and `x.NAMESPACE`, `x.y.svc`
     in the zone, unknown                    NXDOMAIN
     known, no record of this type           NOERROR, empty, with the SOA
 """
@@ -266,7 +266,7 @@ def _fill(reply: DNSRecord, label: DNSLabel, question: Question, directory: Dire
     if name[-2:] in (REVERSE_4, REVERSE_6):
         return _fill_reverse(reply, label, question.kind, name, directory)
     if name[-2:] != ZONE:
-        return int(RCODE.REFUSED)
+        return int(RCODE.NXDOMAIN if misspelt(name, directory) else RCODE.REFUSED)
     found = directory.find(name[:-2])
     if found is not None:
         for record in _records(label, question.kind, name, found):
@@ -274,6 +274,12 @@ def _fill(reply: DNSRecord, label: DNSLabel, question: Question, directory: Dire
     if not reply.rr:
         reply.add_auth(_soa())
     return int(RCODE.NXDOMAIN if found is None else RCODE.NOERROR)
+
+
+def misspelt(name: tuple[str, ...], directory: Directory) -> bool:
+    """Whether it is the last that a resolver tries of a name of ours: bare, or ending in `svc` or a namespace. Of
+    those it is told that there is none, at once; a refusal it would take for a moment's trouble, and ask again."""
+    return len(name) == 1 or (bool(name) and (name[-1] == "svc" or directory.find((name[-1], "svc")) is not None))
 
 
 def _soa() -> RR:
@@ -348,7 +354,8 @@ class Server:
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        if tasks:  # `gather` of none asks for the thread's own loop, and there is none
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
 
     async def _bind(self) -> None:

@@ -21,10 +21,14 @@ DEFAULT_RUN_DIR = "/run/weft"
 TIMEOUT = 5.0  # seconds
 
 
+def default_run_dir() -> str:
+    return os.environ.get("WEFT_RUN_DIR") or DEFAULT_RUN_DIR
+
+
 def add_options(parser: argparse.ArgumentParser, *, node: bool = True, output: bool = True) -> None:
     parser.add_argument(
         "--run-dir",
-        default=os.environ.get("WEFT_RUN_DIR", DEFAULT_RUN_DIR),
+        default=default_run_dir(),
         help="where the sockets are (default: $WEFT_RUN_DIR or %(default)s)",
     )
     if node:

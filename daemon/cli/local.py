@@ -13,6 +13,19 @@ from weft.daemon.cli import client
 from weft.daemon.cli.failure import Failure
 
 OK, NOT_OK = 0, 1
+#: What `get` takes, as kubectl's users type it.
+KINDS = {
+    **dict.fromkeys(("pods", "pod", "po"), "pods"),
+    **dict.fromkeys(("services", "service", "svc"), "services"),
+    **dict.fromkeys(("nodes", "node", "no"), "nodes"),
+    **dict.fromkeys(("workloads", "workload", "all"), "workloads"),
+    **dict.fromkeys(
+        ("deployments", "deployment", "deploy", "statefulsets", "statefulset", "sts", "job"), "workloads"
+    ),
+    **dict.fromkeys(
+        ("daemonsets", "daemonset", "ds", "jobs", "job", "replicasets", "replicaset", "rs"), "workloads"
+    ),
+}
 
 
 def register(commands: Any) -> None:
@@ -40,7 +53,9 @@ def _namespace(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def _files(parser: argparse.ArgumentParser, text: str, *, required: bool) -> None:
-    parser.add_argument("-f", "--file", action="append", default=[], required=required, metavar="PATH", help=text)
+    parser.add_argument(
+        "-f", "--file", action="extend", nargs="+", default=[], required=required, metavar="PATH", help=text
+    )
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="(%(default)g)")
 
 
@@ -72,12 +87,14 @@ def _register_files(actions: Any) -> None:
 
 
 def _register_pods(actions: Any) -> None:
-    parser = actions.add_parser("exec", help="run a command in a pod", description="Runs a command in a pod.")
-    _run_dir(parser)
-    _namespace(parser, "of the pod")
-    parser.add_argument("pod", metavar="POD", help="a pod, or a workload: then its first")
+    parser = actions.add_parser(
+        "exec",
+        help="run a command in a pod",
+        description="Runs a command in a pod. Its streams, terminal, signals and exit code are the command's own.",
+    )
+    parser.add_argument("pod", metavar="POD", help="a pod, or a workload: then its first; NS/POD is fine too")
     _exec_options(parser)
-    parser.set_defaults(container="", stdin=False, tty=False)
+    parser.set_defaults(container="", stdin=False, tty=False, namespace="default", run_dir=client.default_run_dir())
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD...")
     parser.set_defaults(run=execute)
     parser = actions.add_parser("logs", help="what a pod wrote", description="Prints what a pod wrote.")
@@ -87,11 +104,14 @@ def _register_pods(actions: Any) -> None:
     parser.add_argument("-c", "--container", default="", help="(the first)")
     parser.add_argument("-f", "--follow", action="store_true")
     parser.add_argument("-p", "--previous", action="store_true", help="of the run before the last restart")
+    parser.add_argument("--tail", type=int, default=-1, metavar="LINES", help="only the last so many (all)")
     parser.set_defaults(run=logs)
 
 
 def _exec_options(parser: argparse.ArgumentParser) -> None:
     """Without defaults, for they are read twice, before and after POD."""
+    parser.add_argument("-n", "--namespace", default=argparse.SUPPRESS, help="of the pod (default)")
+    parser.add_argument("--run-dir", default=argparse.SUPPRESS, help="where the sockets are")
     parser.add_argument("-c", "--container", default=argparse.SUPPRESS, help="(the first)")
     parser.add_argument(
         "-i", "--stdin", action="store_true", default=argparse.SUPPRESS, help="pass the standard input on"
@@ -102,10 +122,18 @@ def _exec_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _register_get(actions: Any) -> None:
-    parser = actions.add_parser("get", help="pods, services or nodes", description="Lists what is in the cluster.")
-    parser.add_argument("what", choices=("pods", "services", "nodes", "pod", "svc", "po", "service", "node"))
+    parser = actions.add_parser(
+        "get", help="pods, services, workloads or nodes", description="Lists what is in the cluster."
+    )
+    parser.add_argument(
+        "what", nargs="?", default="pods", choices=KINDS, metavar="KIND",
+        help="pods, services, workloads (deployments, statefulsets, ...) or nodes (default: %(default)s)",
+    )  # fmt: skip
     client.add_options(parser, node=False, output=False)
     parser.add_argument("-n", "--namespace", default="", help="only this one (default: all)")
+    parser.add_argument(
+        "-A", "--all-namespaces", dest="namespace", action="store_const", const="", help="as without -n"
+    )
     parser.add_argument("-o", "--output", choices=("table", "wide", "json", "yaml"), default="table")
     parser.set_defaults(run=get)
 
@@ -156,13 +184,16 @@ def apply(options: argparse.Namespace) -> int:
 
     cluster = _running(options)
     found = declare.given(options.file, follow=False)
+    declare.check(found.documents, options.namespace)
+    waiting = Waiting(cluster, options.timeout, say)
+    waiting.forget_what_is()
     reply = declare.apply(cluster, found.documents, options.namespace)
     for outcome in reply.outcomes:
         say(declare.outcome_line(outcome))
     if not options.no_wait:
-        waiting = Waiting(cluster, options.timeout, say)
         waiting.for_workloads([f"{o.ref.kind} {o.ref.namespace}/{o.ref.name}" for o in reply.outcomes])
         waiting.for_revision()
+        waiting.tell()
     return OK
 
 
@@ -216,7 +247,10 @@ def logs(options: argparse.Namespace) -> int:
     def lives() -> bool:
         return state.alive(cluster) and key in state.read_state(cluster).pods
 
-    for data in files.follow(path, lives) if options.follow else files.read(path):
+    if options.follow and options.previous:
+        raise Failure("--follow and --previous do not go together: what was before does not grow", 2)
+    start = files.last_lines(path, options.tail) if options.tail >= 0 else 0
+    for data in files.follow(path, lives, start) if options.follow else files.read(path, start):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     return OK
@@ -227,8 +261,7 @@ def get(options: argparse.Namespace) -> int:
     from weft.daemon.local import listing
 
     cluster = _running(options)
-    what = {"pod": "pods", "po": "pods", "svc": "services", "service": "services", "node": "nodes"}
-    found = listing.LISTS[what.get(options.what, options.what)](cluster, options.namespace, time.time())
+    found = listing.LISTS[KINDS[options.what]](cluster, options.namespace, time.time())
     if options.output in ("json", "yaml"):
         show(found.value, options.output, (), ())
     else:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from weft.daemon.local import endpoints, plan
+from weft.daemon.local import endpoints, notes, plan
 from weft.daemon.local.addresses import Exhausted, PodNumbers
 from weft.daemon.local.endpoints import Backend, ServiceAddresses
 from weft.daemon.local.manifests import external_addresses
@@ -121,7 +121,7 @@ class Controller:
             self._unplaced[want.key] = str(error.args[0])
             return
         self._unplaced.pop(want.key, None)
-        pod = Pod(self.context, want.manifest, want.digest, node, ips, self._pod_changed)
+        pod = Pod(self.context, want.manifest, want.digest, node, ips, self._pod_changed, self.store.objects)
         pod.state.workload = want.workload
         self._pods[want.key], self._workload[want.key] = pod, want.workload
         log.info("pod %s: on %s, %s", want.key, node.name, ", ".join(ips) or "outside")
@@ -200,6 +200,7 @@ class Controller:
         refused = {str(ref): reason for ref, reason in self.store.refused.items()}
         kept = {name: why for name, why in self.state.problems.items() if name.startswith("Service ")}
         self.state.problems = kept | refused
+        self.state.notes = notes.notes(self.store.objects)
 
     def _workload_state(self, name: str, digest: str, desired: int, want: plan.Wanted) -> WorkloadState:
         mine = [pod for key, pod in self._pods.items() if self._workload[key] == name]

@@ -17,18 +17,35 @@ from weft.daemon.local import cgroup, launch, state, teardown
 from weft.daemon.local.names import Cluster
 from weft.daemon.local.state import PodState, State
 
+#: Before `/`: what kind of thing is named. There is one name for a workload and its pods anyway.
+POD_WORDS = ("pod", "pods", "po")
+WORKLOAD_WORDS = (
+    "deploy",
+    "deployment",
+    "deployments",
+    "sts",
+    "statefulset",
+    "ds",
+    "daemonset",
+    "rs",
+    "replicaset",
+)
+KIND_WORDS = frozenset((*POD_WORDS, *WORKLOAD_WORDS, "job", "svc", "service"))
 STARTING = 2.0  # seconds that a container which is just being started is waited for
 
 
 def find_pod(now: State, namespace: str, name: str) -> PodState:
-    """By its own name, or as the first (the ready before others) of the workload of that name."""
-    if pod := now.pods.get(f"{namespace}/{name.removeprefix('pod/')}"):
+    """By its own name, or as the first (the ready before others) of the workload of that name. `kind/NAME` is taken
+    as kubectl does, `NS/NAME` as Weft's other commands."""
+    where, slash, wanted = name.rpartition("/")
+    if slash and where.lower() not in KIND_WORDS:
+        namespace = where
+    if pod := now.pods.get(f"{namespace}/{wanted}"):
         return pod
-    wanted = name.rpartition("/")[2]
     mine = [pod for pod in now.pods.values() if pod.workload.partition(" ")[2] == f"{namespace}/{wanted}"]
     if not mine:
         there = ", ".join(sorted(now.pods)) or "none"
-        raise Failure(f"no pod {namespace}/{name}, and no workload of that name; pods: {there}")
+        raise Failure(f"no pod {namespace}/{wanted}, and no workload of that name; pods: {there}")
     return min(mine, key=lambda pod: (not pod.ready, pod.name))
 
 
@@ -40,7 +57,8 @@ def container_of(pod: PodState, name: str) -> str:
     if name and name not in names:
         raise Failure(f"pod {pod.namespace}/{pod.name} has no container {name}: {', '.join(names)}")
     running = [each for each in names if pod.containers[each].pid]
-    return name or (running or names)[0]
+    lasting = [each for each in names if not pod.containers[each].init]
+    return name or (running or lasting or names)[0]
 
 
 def pid_of(cluster: Cluster, pod: PodState, container: str) -> int:

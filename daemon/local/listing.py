@@ -43,11 +43,12 @@ def _pod_value(pod: PodState) -> dict[str, Any]:
 
 
 def _pod_row(pod: PodState, now: float) -> Row:
-    ready = sum(each.ready for each in pod.containers.values())
+    mine = [each for each in pod.containers.values() if not each.init]
+    ready = sum(each.ready for each in mine)
     restarts = sum(each.restarts for each in pod.containers.values())
     four, six = ([ip for ip in pod.ips if (":" in ip) == v6] for v6 in (False, True))
     return (
-        pod.namespace, pod.name, f"{ready}/{len(pod.containers)}", pod_status(pod), restarts, age(pod.started, now),
+        pod.namespace, pod.name, f"{ready}/{len(mine)}", pod_status(pod), restarts, age(pod.started, now),
         pod.node or "<outside>", ",".join(four) or "-", ",".join(six) or "-", pod.workload, pod.reason or "-",
     )  # fmt: skip
 
@@ -128,7 +129,27 @@ def nodes(cluster: Cluster, _namespace: str, _now: float) -> Listing:
     return Listing(values, header, rows, 5)
 
 
-LISTS: Mapping[str, Callable[[Cluster, str, float], Listing]] = {"pods": pods, "services": services, "nodes": nodes}
+def workloads(cluster: Cluster, namespace: str, _now: float) -> Listing:
+    found = state.read_state(cluster).workloads
+    rows, values = [], []
+    for name, each in sorted(found.items()):
+        kind, _, key = name.partition(" ")
+        where, _, short = key.partition("/")
+        if kind == "Pod" or namespace not in ("", where):
+            continue
+        facts = {"desired": each.desired, "ready": each.ready, "old": each.old, "problem": each.problem}
+        values.append({"kind": kind, "namespace": where, "name": short, **facts})
+        name = f"{kind.lower()}/{short}"
+        rows.append((where, name, f"{each.ready}/{each.desired}", each.old, each.problem or "-"))
+    return Listing(values, ("NAMESPACE", "NAME", "READY", "OLD PODS", "PROBLEM"), rows, 5)
+
+
+LISTS: Mapping[str, Callable[[Cluster, str, float], Listing]] = {
+    "pods": pods,
+    "services": services,
+    "nodes": nodes,
+    "workloads": workloads,
+}
 
 
 def status(name: str, now: State) -> tuple[list[str], bool]:
@@ -139,7 +160,10 @@ def status(name: str, now: State) -> tuple[list[str], bool]:
     bad = [f"pod {key}: {pod_status(pod)}: {pod.reason}" for key, pod in now.pods.items() if not pod.settled]
     bad += [f"{each}: {workload.problem}" for each, workload in now.workloads.items() if workload.problem]
     bad += [f"{each}: {problem}" for each, problem in now.problems.items()]
-    warnings = [f"pod {key}: warning: {text}" for key, pod in now.pods.items() for text in pod.warnings]
+    warnings = [f"{each}: warning: {note}" for each, note in now.notes.items()]
+    warnings += list(
+        dict.fromkeys(f"{pod.workload}: warning: {t}" for pod in now.pods.values() for t in pod.warnings)
+    )
     programs = all(not program.problem for program in (now.operator, *now.nodes.values()))
     return [*lines, *(f"  {line}" for line in bad + warnings)], programs and not bad
 

@@ -30,15 +30,28 @@ def trim(path: Path, most: int = MOST, kept: int = KEPT) -> bool:
     return True
 
 
-def read(path: Path) -> Iterator[bytes]:
+def last_lines(path: Path, count: int) -> int:
+    """Where the last `count` lines begin."""
+    data = path.read_bytes()
+    at = len(data.removesuffix(b"\n")) if count else len(data)
+    for _ in range(count):
+        at = data.rfind(b"\n", 0, at)
+        if at < 0:
+            return 0
+    return at + 1 if count else at
+
+
+def read(path: Path, start: int = 0) -> Iterator[bytes]:
     with open(path, "rb") as file:
+        file.seek(start)
         while data := file.read(CHUNK):
             yield data
 
 
-def follow(path: Path, lives: Callable[[], bool]) -> Iterator[bytes]:
-    """What is there and what comes, over restarts (a new file of that name), until `lives` says no."""
+def follow(path: Path, lives: Callable[[], bool], start: int = 0) -> Iterator[bytes]:
+    """What is there from `start` on and what comes, over restarts (a new file), until `lives` says no."""
     file = open(path, "rb")  # noqa: SIM115  (replaced while we read)
+    file.seek(start)
     try:
         while True:
             if data := file.read(CHUNK):

@@ -1,22 +1,21 @@
 """What a Pod manifest asks of this machine: containers as commands, with their environment and probes. Pure.
 
 The operator has parsed the Pod for policy; this reads the parts that only who runs it needs. A mistake is
-`Invalid` with the path; what a local cluster cannot give (volumes, secrets) is a warning.
+`Invalid` with the path; what a local cluster cannot give (volumes) is a warning.
 """
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from weft.daemon.local.environment import Facts, environment, expand
 from weft.daemon.local.launch import CAPABILITIES, MORE_CAPABILITIES
-from weft.policies.errors import Invalid, Where
+from weft.daemon.local.reader import Reader
 
 EXTERNAL = "weft.dev/external-address"
-_REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_.][A-Za-z0-9_.-]*)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,46 +81,9 @@ class PodSpec:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of a pod only once it is placed; fieldRefs are answered from it."""
-
-    node: str
-    node_ip: str
-    ips: tuple[str, ...]
-
-
-class _Reader:
-    def __init__(self, manifest: Mapping[str, Any], images: Mapping[str, str]) -> None:
-        self.metadata: Mapping[str, Any] = manifest["metadata"]
-        self.spec: Mapping[str, Any] = manifest.get("spec") or {}
-        self.object = f"Pod {self.metadata.get('namespace', 'default')}/{self.metadata['name']}"
-        self.images = images
-        self.warnings: list[str] = []
-
-    def refuse(self, path: str, reason: str) -> Invalid:
-        return Invalid(Where(object=self.object, path=path), reason)
-
-    def number(self, value: Any, path: str, low: float, high: float) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise self.refuse(path, f"expected a number from {low} to {high}")
-        return value
-
-    def mappings(self, value: Any, path: str) -> list[tuple[str, Mapping[str, Any]]]:
-        """The mappings of a list, each with its path; null is the empty list."""
-        if not isinstance(value or [], list) or not all(isinstance(each, dict) for each in value or []):
-            raise self.refuse(path, "expected a list of mappings")
-        return [(f"{path}[{i}]", each) for i, each in enumerate(value or [])]
-
-    def strings(self, value: Any, path: str) -> tuple[str, ...]:
-        if not isinstance(value or [], list) or not all(isinstance(each, str) for each in value or []):
-            raise self.refuse(path, "expected a list of strings")
-        return tuple(value or ())
-
-
 def read_pod(manifest: Mapping[str, Any], images: Mapping[str, str], facts: Facts) -> PodSpec:
     """`images`: image -> command line, of `--image`. Raises Invalid."""
-    reader = _Reader(manifest, images)
+    reader = Reader(manifest, images)
     spec, metadata = reader.spec, reader.metadata
     if volumes := [str(each.get("name")) for _, each in reader.mappings(spec.get("volumes"), "spec.volumes")]:
         reader.warnings.append(f"volumes are not mounted: {', '.join(volumes)}; the pod sees this machine's files")
@@ -150,18 +112,18 @@ def external_addresses(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(part.strip() for part in str(text).split(",") if part.strip())
 
 
-def _containers(reader: _Reader, key: str, facts: Facts) -> tuple[Container, ...]:
+def _containers(reader: Reader, key: str, facts: Facts) -> tuple[Container, ...]:
     return tuple(
         _container(reader, each, path, facts) for path, each in reader.mappings(reader.spec.get(key), f"spec.{key}")
     )
 
 
-def _container(reader: _Reader, value: Mapping[str, Any], path: str, facts: Facts) -> Container:
+def _container(reader: Reader, value: Mapping[str, Any], path: str, facts: Facts) -> Container:
     name = value.get("name")
     if not isinstance(name, str) or not name:
         raise reader.refuse(f"{path}.name", "a container needs a name")
     ports = tuple(_port(reader, each, at) for at, each in reader.mappings(value.get("ports"), f"{path}.ports"))
-    env = _environment(reader, value, path, facts)
+    env = environment(reader, value, path, facts)
     command = reader.strings(value.get("command"), f"{path}.command")
     args = reader.strings(value.get("args"), f"{path}.args")
     image = str(value.get("image") or "")
@@ -185,12 +147,12 @@ def _container(reader: _Reader, value: Mapping[str, Any], path: str, facts: Fact
     )
 
 
-def _port(reader: _Reader, value: Mapping[str, Any], path: str) -> Port:
+def _port(reader: Reader, value: Mapping[str, Any], path: str) -> Port:
     number = reader.number(value.get("containerPort"), f"{path}.containerPort", 1, 65535)
     return Port(str(value.get("name") or ""), int(number), str(value.get("protocol") or "TCP"))
 
 
-def _capabilities(reader: _Reader, context: Mapping[str, Any], path: str) -> tuple[int, ...] | None:
+def _capabilities(reader: Reader, context: Mapping[str, Any], path: str) -> tuple[int, ...] | None:
     if context.get("privileged") is True:
         return None
     asked = context.get("capabilities") or {}
@@ -207,54 +169,7 @@ def _capabilities(reader: _Reader, context: Mapping[str, Any], path: str) -> tup
     return tuple(sorted(keep.values()))
 
 
-def _environment(reader: _Reader, value: Mapping[str, Any], path: str, facts: Facts) -> tuple[tuple[str, str], ...]:
-    if value.get("envFrom"):
-        reader.warnings.append(f"{path}.envFrom is not read: a local cluster has no ConfigMaps or Secrets")
-    env: dict[str, str] = {}
-    for at, each in reader.mappings(value.get("env"), f"{path}.env"):
-        name = each.get("name")
-        if not isinstance(name, str) or not name or "=" in name:
-            raise reader.refuse(f"{at}.name", "expected the name of a variable")
-        if each.get("valueFrom") is not None:
-            env[name] = _field(reader, each["valueFrom"], f"{at}.valueFrom", facts)
-        else:
-            plain = each.get("value")
-            if not isinstance(plain if plain is not None else "", str):
-                raise reader.refuse(f"{at}.value", "expected a string: quote it")
-            env[name] = expand(plain or "", env)
-    return tuple(env.items())
-
-
-def _field(reader: _Reader, source: Any, path: str, facts: Facts) -> str:
-    wanted = source.get("fieldRef", {}).get("fieldPath") if isinstance(source, dict) else None
-    metadata = reader.metadata
-    fields = {
-        "metadata.name": metadata["name"],
-        "metadata.namespace": metadata.get("namespace", "default"),
-        "metadata.uid": metadata.get("uid", ""),
-        "spec.nodeName": facts.node,
-        "spec.serviceAccountName": reader.spec.get("serviceAccountName") or "default",
-        "status.podIP": facts.ips[0] if facts.ips else "",
-        "status.podIPs": ",".join(facts.ips),
-        "status.hostIP": facts.node_ip,
-    }
-    if wanted in fields:
-        return str(fields[wanted])
-    if named := re.fullmatch(r"metadata\.(labels|annotations)\['([^']+)'\]", str(wanted)):
-        return str((metadata.get(named[1]) or {}).get(named[2], ""))
-    raise reader.refuse(path, "a local cluster knows fieldRef of " + ", ".join(fields) + ", labels and annotations")
-
-
-def expand(text: str, env: Mapping[str, str]) -> str:
-    """$(NAME) becomes its value, `$$` one `$`; what is not known stays as it is, as Kubernetes has it."""
-
-    def one(found: re.Match[str]) -> str:
-        return "$" if found[0] == "$$" else env.get(found[1], found[0])
-
-    return _REFERENCE.sub(one, text)
-
-
-def _probe(reader: _Reader, value: Any, path: str, ports: tuple[Port, ...]) -> Probe | None:
+def _probe(reader: Reader, value: Any, path: str, ports: tuple[Port, ...]) -> Probe | None:
     if value is None:
         return None
     if not isinstance(value, dict):
@@ -273,7 +188,7 @@ def _probe(reader: _Reader, value: Any, path: str, ports: tuple[Port, ...]) -> P
     )
 
 
-def _check_of(reader: _Reader, value: Mapping[str, Any], path: str, ports: tuple[Port, ...]) -> Check:
+def _check_of(reader: Reader, value: Mapping[str, Any], path: str, ports: tuple[Port, ...]) -> Check:
     if isinstance(get := value.get("httpGet"), dict):
         headers = tuple(
             (str(each.get("name")), str(each.get("value")))
@@ -293,7 +208,7 @@ def _check_of(reader: _Reader, value: Mapping[str, Any], path: str, ports: tuple
     raise reader.refuse(path, "expected httpGet, tcpSocket or exec")
 
 
-def _probed_port(reader: _Reader, value: Any, path: str, ports: tuple[Port, ...]) -> int:
+def _probed_port(reader: Reader, value: Any, path: str, ports: tuple[Port, ...]) -> int:
     if isinstance(value, str) and not value.isdigit():
         for port in ports:
             if port.name == value:

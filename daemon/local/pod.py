@@ -22,17 +22,20 @@ from typing import Any
 from weft.daemon.dns import ADDRESSES as DNS_ADDRESSES
 from weft.daemon.local import cgroup, echo, namespaces, network, teardown
 from weft.daemon.local.container import Place, Runner
-from weft.daemon.local.manifests import Container, Facts, PodSpec, external_addresses, read_pod
+from weft.daemon.local.environment import Facts, NotYet, source_data
+from weft.daemon.local.manifests import Container, PodSpec, external_addresses, read_pod
 from weft.daemon.local.names import Cluster
 from weft.daemon.local.network import PodLink
 from weft.daemon.local.node import Node
 from weft.daemon.local.state import Config, ContainerState, PodState
 from weft.daemon.netlink import NetlinkError
 from weft.policies.errors import Invalid
+from weft.policies.model import ObjectRef
 
 #: Seconds between leaving the Services and TERM: no node chooses it for a new connection any more by then.
 DRAIN = 0.3
 RETRIES = (0.1, 0.5, 2, 5)  # seconds
+MISSING = 0.1  # seconds between looks for a ConfigMap or Secret that is not there yet
 log = logging.getLogger("weft.local")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -51,7 +54,7 @@ class Pod:
 
     def __init__(
         self, context: Context, manifest: Mapping[str, Any], digest: str, node: Node, ips: tuple[str, ...],
-        changed: Callable[[Pod], None],
+        changed: Callable[[Pod], None], objects: Mapping[ObjectRef, Mapping[str, Any]],
     ) -> None:  # fmt: skip
         metadata = manifest["metadata"]
         self.manifest = manifest
@@ -60,6 +63,7 @@ class Pod:
         self.state = PodState(metadata["namespace"], metadata["name"], node=node.name, ips=list(ips))
         self._context = context
         self._changed = changed
+        self._objects = objects
         self._runners: list[Runner] = []
         self._task: asyncio.Task[None] | None = None
         self._spec: PodSpec | None = None
@@ -103,11 +107,10 @@ class Pod:
 
     async def _run(self) -> None:
         try:
-            facts = Facts(self.node.name, self.node.net.addresses[0], tuple(self.state.ips))
-            self._spec = spec = read_pod(self.manifest, self._context.config.images, facts)
+            self._spec = spec = await self._read()
             self.state.warnings = list(spec.warnings)
             for container in (*spec.init, *spec.containers):
-                self.state.containers[container.name] = ContainerState()
+                self.state.containers[container.name] = ContainerState(init=container in spec.init)
             await self._make_at_last(spec)
             self._say("waiting for its policy to be in force")
             if not spec.external and not spec.host_network:
@@ -121,6 +124,21 @@ class Pod:
             log.exception("pod %s", self.key)
             self.state.phase = "Failed"
             self._say(f"{type(error).__name__}: {error}")
+
+    async def _read(self) -> PodSpec:
+        """Once all that its environment names is there."""
+        facts = Facts(self.node.name, self.node.net.addresses[0], tuple(self.state.ips), self._source)
+        while True:
+            try:
+                return read_pod(self.manifest, self._context.config.images, facts)
+            except NotYet as missing:
+                if self.state.reason != (reason := f"waiting: {missing}"):
+                    self._say(reason)
+                await asyncio.sleep(MISSING)
+
+    def _source(self, kind: str, name: str) -> Mapping[str, str] | None:
+        manifest = self._objects.get(ObjectRef(kind, self.state.namespace, name))
+        return None if manifest is None else source_data(manifest)
 
     async def _make_at_last(self, spec: PodSpec) -> None:
         """What the kernel refuses now it may grant soon: tried again, as a kubelet does."""

@@ -55,6 +55,7 @@ class ContainerState:
     exit_code: int | None = None
     since: float = 0.0
     probed: bool = False
+    init: bool = False  # runs to its end before the pod is
 
 
 @dataclass(slots=True)
@@ -105,6 +106,7 @@ class State:
     pods: dict[str, PodState] = field(default_factory=dict)  # by "ns/name"
     workloads: dict[str, WorkloadState] = field(default_factory=dict)  # by "Kind ns/name"; Pods too
     problems: dict[str, str] = field(default_factory=dict)  # of other objects, by "Kind ns/name"
+    notes: dict[str, str] = field(default_factory=dict)  # what is not done with an object, by "Kind ns/name"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -140,6 +142,7 @@ def read_state(cluster: Cluster) -> State:
         pods={name: _pod(each) for name, each in value["pods"].items()},
         workloads={name: WorkloadState(**each) for name, each in value["workloads"].items()},
         problems=value["problems"],
+        notes=value["notes"],
     )
 
 

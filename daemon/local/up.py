@@ -30,6 +30,7 @@ from weft.policies.wire.pb import control_pb2, node_pb2, node_pb2_grpc
 
 POLL = 0.05  # seconds
 LOG_LINES = 10
+DOOMED = 1.0  # seconds
 CLUSTER_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,30}[a-z0-9])?")
 Say = Callable[[str], None]
 
@@ -88,6 +89,17 @@ class Waiting:
         self._timeout = timeout
         self._say = say
         self._said: dict[str, str] = {}
+        self._doomed = 0.0  # since when nothing is left to wait for
+
+    def forget_what_is(self) -> None:
+        """Only what changes from now on is told."""
+        say, self._say = self._say, lambda _: None
+        self.tell()
+        self._say = say
+
+    def tell(self) -> None:
+        """What is worth a line and was not said yet."""
+        self._progress(state.read_state(self._cluster))
 
     def left(self) -> float:
         return self._end - time.monotonic()
@@ -113,7 +125,16 @@ class Waiting:
             if not unsettled(now, expected) and not any(p.young(time.time()) for p in now.pods.values()):
                 return
             self._check(lambda now: "not all pods run:\n" + self._explain(now, expected))
+            if self._hopeless(now, expected):
+                raise Failure("these pods will not run as they are declared:\n" + self._explain(now, expected))
             time.sleep(POLL)
+
+    def _hopeless(self, now: State, expected: Mapping[str, str]) -> bool:
+        """For a second already: then it is no state between two others."""
+        if not doomed(now, expected):
+            self._doomed = 0.0
+        self._doomed = self._doomed or time.monotonic() * doomed(now, expected)
+        return bool(self._doomed) and time.monotonic() - self._doomed > DOOMED
 
     def for_revision(self, revision: int = 0) -> None:
         """Every node has it in force; 0: the newest that the operator has."""
@@ -132,6 +153,12 @@ class Waiting:
                 except grpc.RpcError as error:
                     why = f"{node} has not put revision {revision} in force: {error.details()}"
                     self._check(lambda now, n=node, w=why: f"{w}\n{self._tail(f'{n}/daemon.log')}")  # type: ignore[misc]
+
+    def refused(self) -> list[str]:
+        """The documents of followed folders that are not in force, a line for each."""
+        with declare.channel(self._cluster) as channel:
+            problems = declare.stub(channel).Status(control_pb2.StatusRequest(), timeout=5).problems
+        return [f"{p.file}: {p.object} {p.path}: {p.reason}" for p in problems if not p.warning]
 
     def _expected(self) -> Mapping[str, str]:
         kinds = ("Pod", *workloads.KINDS)
@@ -160,6 +187,8 @@ class Waiting:
             self._once(name, workload.problem)
         for name, problem in now.problems.items():
             self._once(name, problem)
+        for name, note in now.notes.items():
+            self._once(f"{name}: warning", note)
 
     def _once(self, what: str, text: str) -> None:
         if text and self._said.get(what) != text:
@@ -200,6 +229,15 @@ def unsettled(now: State, expected: Mapping[str, str]) -> list[str]:
     ]
 
 
+def doomed(now: State, expected: Mapping[str, str]) -> bool:
+    """Whether each workload that is not as declared has pods that failed for good, and none that may yet do."""
+    for name in unsettled(now, expected):
+        mine = [pod for pod in now.pods.values() if pod.workload == name and not pod.settled]
+        if not mine or any(pod.phase != "Failed" or pod.terminating for pod in mine):
+            return False
+    return bool(unsettled(now, expected))
+
+
 def crash(pod: PodState) -> str:
     """Worth a line while it is not too late to look; that a pod is still starting is not."""
     return pod.reason if pod.phase == "Failed" or "CrashLoopBackOff" in pod.reason or not pod.ips else ""
@@ -222,5 +260,8 @@ def up(cluster: Cluster, config: Config, given: declare.Given, timeout: float, s
             say(declare.outcome_line(outcome))
     waiting.for_workloads()
     waiting.for_revision()
+    waiting.tell()
+    if refused := waiting.refused():
+        raise Failure("the cluster runs, without what was refused:\n" + indent(refused))
     pods = state.read_state(cluster).pods
     say(f"{len(pods)} pods run and policy is in force ({time.monotonic() - began:.1f} s)")

@@ -86,7 +86,9 @@ def told(name: str, kind: str = "A") -> tuple[str, list[str]]:
         pytest.param("9.9.96.10.in-addr.arpa", "PTR", "NXDOMAIN", [], id="of an address nobody has"),
         pytest.param("96.10.in-addr.arpa", "PTR", "REFUSED", [], id="half an address"),
         pytest.param("example.com", "A", "REFUSED", [], id="outside the zone"),
-        pytest.param("orders", "A", "REFUSED", [], id="a bare name: the search list is the client's"),
+        pytest.param("orders", "A", "NXDOMAIN", [], id="a bare name: the search list is the client's"),
+        pytest.param("nobody.default", "A", "NXDOMAIN", [], id="the last try of a service that is not there"),
+        pytest.param("orders.nowhere.svc", "A", "NXDOMAIN", [], id="the last try of a namespace that is not there"),
         pytest.param(".", "A", "REFUSED", [], id="the root"),
     ],
 )

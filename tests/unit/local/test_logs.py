@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from weft.daemon.local import logs
 from weft.daemon.local.programs import tail
 
@@ -47,3 +49,19 @@ def test_the_tail_of_a_file(tmp_path: Path) -> None:
     path.write_text("".join(f"{i}\n" for i in range(100)))
     assert tail(path, 3) == ["97", "98", "99"]
     assert tail(tmp_path / "missing", 3) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "shown"),
+    [
+        ("a\nb\nc\n", 2, "b\nc\n"),
+        ("a\nb\nc", 2, "b\nc"),
+        ("a\nb\n", 9, "a\nb\n"),
+        ("a\n", 0, ""),
+        ("", 3, ""),
+    ],
+)
+def test_the_last_lines_of_a_log(tmp_path: Path, text: str, count: int, shown: str) -> None:
+    path = tmp_path / "log"
+    path.write_text(text)
+    assert b"".join(logs.read(path, logs.last_lines(path, count))).decode() == shown

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from weft.daemon.local.environment import Facts, NotYet, expand, source_data
 from weft.daemon.local.launch import CAPABILITIES
-from weft.daemon.local.manifests import Check, Container, Facts, PodSpec, Port, expand, read_pod
+from weft.daemon.local.manifests import Check, Container, PodSpec, Port, read_pod
 from weft.policies.errors import Invalid
 
 FACTS = Facts("node-1", "172.30.0.1", ("10.244.1.2", "fd00:10:244:1::2"))
@@ -159,6 +160,52 @@ def test_a_mistake_of_the_pod_has_its_path(spec: dict[str, Any], path: str) -> N
 
 
 def test_what_a_local_cluster_has_not_is_a_warning() -> None:
-    spec = read({"envFrom": [{"configMapRef": {"name": "x"}}]}, volumes=[{"name": "data"}])
+    spec = read({}, volumes=[{"name": "data"}])
     assert any("volumes" in warning and "data" in warning for warning in spec.warnings)
-    assert any("envFrom" in warning for warning in spec.warnings)
+
+
+SOURCES = {
+    ("ConfigMap", "settings"): {"MODE": "fast", "LEVEL": "3"},
+    ("Secret", "keys"): {"TOKEN": "s3cret"},
+}
+
+
+def env_of(**fields: Any) -> dict[str, str]:
+    facts = Facts(sources=lambda kind, name: SOURCES.get((kind, name)))
+    manifest = {"metadata": {"name": "x"}, "spec": {"containers": [{"name": "c", "command": ["x"], **fields}]}}
+    return dict(read_pod(manifest, {}, facts).containers[0].env)
+
+
+def test_the_environment_from_config_maps_and_secrets() -> None:
+    found = env_of(
+        envFrom=[{"configMapRef": {"name": "settings"}}, {"prefix": "K_", "secretRef": {"name": "keys"}}],
+        env=[
+            {"name": "LEVEL", "value": "4"},
+            {"name": "ONE", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "MODE"}}},
+            {"name": "TWO", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "TOKEN"}}},
+            {"name": "NONE", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "X", "optional": True}}},
+        ],
+    )
+    assert found == {"MODE": "fast", "LEVEL": "4", "K_TOKEN": "s3cret", "ONE": "fast", "TWO": "s3cret"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"envFrom": [{"configMapRef": {"name": "nobody"}}]},
+        {"envFrom": [{"secretRef": {"name": "settings"}}]},
+        {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "nothing"}}}]},
+    ],
+)
+def test_a_source_that_is_not_there_is_waited_for(fields: dict[str, Any]) -> None:
+    with pytest.raises(NotYet):
+        env_of(**fields)
+
+
+def test_an_optional_source_may_be_missing() -> None:
+    assert env_of(envFrom=[{"configMapRef": {"name": "nobody", "optional": True}}]) == {}
+
+
+def test_the_data_of_a_secret_is_decoded_and_plain_strings_win() -> None:
+    manifest = {"kind": "Secret", "data": {"a": "eA==", "b": "!", "c": "eA=="}, "stringData": {"c": "z"}}
+    assert source_data(manifest) == {"a": "x", "c": "z"}
