@@ -109,7 +109,7 @@ class IpcacheKey(ctypes.Structure):
 
 
 class IpcacheValue(ctypes.Structure):
-    _fields_ = [("identity", _u32), ("flags", _u32)]
+    _fields_ = [("identity", _u32), ("former", _u32)]
 
 
 class Endpoint(ctypes.Structure):
@@ -252,7 +252,7 @@ class Config(ctypes.Structure):
         ("flags", _u32),
         ("trace_interval_ms", _u32),
         ("proxy_mark", _u32),
-        ("pad", _u32),
+        ("snapshot", _u32),
     ]
 
 

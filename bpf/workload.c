@@ -28,9 +28,9 @@ static __always_inline int weft_drop(struct __sk_buff *skb, struct weft_flow *fl
 	weft_count(flow->endpoint.ep_id, flow->direction, flow->reason, skb->len);
 	if (packet->family && !flow->remote_identity) {
 		if (flow->direction == WEFT_EGRESS)
-			flow->remote_identity = weft_identity(packet->family, packet->dst);
+			weft_identify(flow, packet->family, packet->dst);
 		else
-			flow->remote_identity = weft_remote_identity(packet->family, packet->src, flow->outside);
+			weft_identify(flow, packet->family, packet->src);
 	}
 	weft_tell(skb, flow, WEFT_EV_DROP);
 	return TC_ACT_SHOT;

@@ -15,6 +15,7 @@ struct weft_flow {
 	__u64 now; /* coarse: a tick, 1 to 4 ms; costs a fifth of the exact clock */
 	__u64 trace_interval;
 	__u32 remote_identity; /* 0: not looked up */
+	__u32 former_identity; /* of the remote, while it changes; 0: it does not */
 	__u32 cookie;
 	__u8 audit; /* denials pass, and say so */
 	__u8 direction; /* of the packet */
@@ -35,7 +36,7 @@ _Static_assert(sizeof(struct weft_flow) <= sizeof(struct weft_scratch), "a flow 
 
 /* In a map, not on the stack: the verifier follows each number on the stack, and with it every way through the
  * parser and policy to the end of the program; what it reads from a map is just a number. (It walked 840,000
- * instructions before, 51,000 now.) Nobody else uses this CPU's element meanwhile: tc runs with bottom halves off,
+ * instructions before, 63,000 now.) Nobody else uses this CPU's element meanwhile: tc runs with bottom halves off,
  * and one device's ingress is done before another's egress begins. */
 static __always_inline struct weft_flow *weft_flow(__u8 direction)
 {

@@ -41,7 +41,7 @@ struct weft_ipcache_key { /* LPM: prefixlen counts from `family` */
 };
 struct weft_ipcache_value {
 	__u32 identity;
-	__u32 flags;
+	__u32 former; /* while a change is under way: who the address was, judged as well; 0: nobody else */
 };
 
 struct weft_endpoint { /* by ifindex of the node's side of the veth */
@@ -201,7 +201,7 @@ struct weft_config { /* array of one */
 	__u32 flags; /* WEFT_CFG_* */
 	__u32 trace_interval_ms; /* between two trace events of a flow and direction; 5000 */
 	__u32 proxy_mark; /* the one configurable mark bit; 0: no proxy */
-	__u32 pad;
+	__u32 snapshot; /* for the daemon alone: a digest of the snapshot in force; 0: none */
 };
 #define WEFT_CFG_AUDIT 1u /* would-be drops pass, and say so (M1) */
 

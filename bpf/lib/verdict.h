@@ -121,6 +121,24 @@ static __always_inline void weft_question_of(const struct weft_ct_key *key, __u8
 		question->protocol = WEFT_PROTO_NONE; /* the other family's */
 }
 
+/* Maps change one after the other. While the remote's identity changes, an endpoint's table may know who it was or who
+ * it becomes: refused as either, it is refused, so that there is no moment between. */
+static __always_inline void weft_judge_remote(const struct weft_flow *flow, struct weft_question *question,
+					      struct weft_decision *decision)
+{
+	struct weft_decision former;
+	__u32 i;
+
+	for (i = 0; i < 2; i++) {
+		weft_judge(&flow->endpoint, question, &former);
+		if (!i || former.reason)
+			*decision = former;
+		if (decision->reason || !flow->former_identity)
+			break;
+		question->identity = flow->former_identity;
+	}
+}
+
 /* A rule, or the lack of one where one is asked for. What nobody governs is allowed without a word. */
 static __always_inline int weft_says(__u8 match, __u8 reason)
 {
@@ -151,10 +169,10 @@ static __always_inline void weft_decide(struct weft_flow *flow, const struct wef
 	__u8 origin = flow->origin;
 	__u32 i;
 
-	flow->remote_identity = weft_remote_identity(key->family, (const __u32 *)key->remote, flow->outside);
+	weft_identify(flow, key->family, (const __u32 *)key->remote);
 	for (i = 0; i < 2; i++) {
 		weft_question_of(key, origin, flow->remote_identity, &question);
-		weft_judge(&flow->endpoint, &question, &decision);
+		weft_judge_remote(flow, &question, &decision);
 		if (!i || weft_prevails(flow, &decision))
 			weft_adopt(flow, &decision, origin);
 		if (!i && weft_suffices(flow, &decision))

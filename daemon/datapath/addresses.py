@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from weft.daemon.datapath.rows import Prefix, host_prefix, prefix_of
 from weft.policies import identity
@@ -12,6 +13,9 @@ from weft.policies.snapshot import ClusterPart
 
 #: The node's end of every workload's veth, as its workloads see it: their default gateway.
 GATEWAYS = ("169.254.1.1", "fe80::1")
+#: What no router carries on, so who can be meant on a workload's link is the node alone: groups and broadcast are
+#: heard by its sockets, and its loopback by who sets route_localnet, as kube-proxy does.
+LINK = ("fe80::/10", "ff01::/16", "ff02::/16", "224.0.0.0/24", "255.255.255.255/32", "127.0.0.0/8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ def wanted(cluster: ClusterPart, node: Node, prefixes: Mapping[Network, int]) ->
     1. prefixes that policies name, and the two whole families (world);
     2. the nodes of the cluster, those that serve the API by an identity of their own (7), 3. its workloads: identity
        wins over CIDR (C1), so an API server that is no node has its prefix's number;
-    4. this node's own addresses and its workloads' gateway;
+    4. this node's own addresses, its workloads' gateway, and what never leaves their links;
     5. the node's DNS server, which is an address of the node as well.
     """
     rows = {prefix_of(network): number for network, number in prefixes.items()}
@@ -38,6 +42,7 @@ def wanted(cluster: ClusterPart, node: Node, prefixes: Mapping[Network, int]) ->
     own = cluster.nodes.get(node.name)
     rows.update(_all_as(own.addresses if own else (), identity.HOST))
     rows.update(_all_as((*node.addresses, *GATEWAYS), identity.HOST))
+    rows.update((prefix_of(ip_network(text)), identity.HOST) for text in LINK)
     rows.update(_all_as(node.dns, identity.DNS))
     return rows
 

@@ -9,7 +9,17 @@ import struct
 from socket import htons, ntohs
 
 from weft.bpf.layout import Family
-from weft.daemon.datapath.rows import BackendRow, EndpointRow, Frontend, Prefix, Slot, SlotRow
+from weft.daemon.datapath.rows import (
+    BackendRow,
+    EndpointRow,
+    Frontend,
+    Prefix,
+    Slot,
+    SlotRow,
+    former,
+    moving,
+    settled,
+)
 
 IPCACHE_KEY = struct.Struct("=II16s")
 IPCACHE_VALUE = struct.Struct("=II")
@@ -41,11 +51,11 @@ def prefix_of(key: bytes) -> Prefix:
 
 
 def identity(number: int) -> bytes:
-    return IPCACHE_VALUE.pack(number, 0)
+    return IPCACHE_VALUE.pack(settled(number), former(number))
 
 
 def identity_of(value: bytes) -> int:
-    return int(IPCACHE_VALUE.unpack(value)[0])
+    return moving(*IPCACHE_VALUE.unpack(value))
 
 
 def endpoint(row: EndpointRow) -> bytes:

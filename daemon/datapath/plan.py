@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from weft.daemon.datapath.moves import arrivals, moves
 from weft.daemon.datapath.rows import State
 
 MapName = Literal["ipcache", "endpoints", "backends", "slots"]
@@ -96,9 +97,10 @@ def plan(have: State, want: State) -> list[Write]:
 
 def _additions(have: State, want: State) -> list[Write]:
     writes: list[Write] = []
-    # 1. Who is who, before any table speaks of it: an identity that no table knows yet is let through nowhere
-    #    that is enforced, while a table that came first would judge the address by its wider prefix.
-    writes += _put("ipcache", new_identities := _changed(have.ipcache, want.ipcache))
+    # 1. Who is who, before any table speaks of it; until all do, everybody who changes is judged as both. (Where
+    #    there is no endpoint yet nobody is judged.)
+    on_the_way = moves(have.ipcache, want.ipcache) if have.endpoints else _changed(have.ipcache, want.ipcache)
+    writes += _put("ipcache", on_the_way)
     # 2. New tables, whole, under numbers that nothing points to yet.
     new_tables = want.tables.keys() - have.tables.keys()
     writes += [Fill(number, want.tables[number]) for number in sorted(new_tables & have.spares)]
@@ -113,8 +115,10 @@ def _additions(have: State, want: State) -> list[Write]:
     slots = _changed(have.slots, want.slots)
     writes += _put("slots", {slot: row for slot, row in slots.items() if slot.number})
     writes += _put("slots", {slot: row for slot, row in slots.items() if not slot.number})
-    # 6. Only now are open connections judged anew: before, half of the answer would have been the old one.
-    if new_identities or new_rows:
+    # 6. Now everybody is who he is, alone.
+    writes += _put("ipcache", arrivals(on_the_way))
+    # 7. Only now are open connections judged anew: before, half of the answer would have been the old one.
+    if on_the_way or new_rows:
         writes.append(Bump())
     return writes
 

@@ -20,7 +20,7 @@ from weft.daemon.datapath.images import Image, Rows
 from weft.daemon.datapath.kernel import Kernel
 from weft.daemon.datapath.plan import assign, plan
 from weft.daemon.datapath.plan import tidy as plan_tidy
-from weft.daemon.datapath.rows import EndpointRow, Prefix, State, packed, text
+from weft.daemon.datapath.rows import EndpointRow, Prefix, State, packed, settled, text
 from weft.daemon.datapath.tables import Tables
 from weft.daemon.datapath.writer import Writer
 from weft.policies.cidr import CidrIdentities
@@ -58,7 +58,14 @@ class Reconciler:
         self._node, self.dns = node, dns
         self._ids = endpoints.Ids(max((row.ep_id for row in self.writer.have.endpoints.values()), default=0))
         self._policy_ids = itertools.count(
-            max(self.writer.have.tables.keys() | self.writer.have.spares, default=0) + 1
+            # also above what rows point to whose table is gone: nobody shall find another's there
+            max(
+                self.writer.have.tables.keys()
+                | self.writer.have.spares
+                | {row.policy_id for row in self.writer.have.endpoints.values()},
+                default=0,
+            )
+            + 1
         )
         self._ipcache: dict[Prefix, int] | None = None
         self._services_stale = True
@@ -222,6 +229,6 @@ def _known_prefixes(ipcache: Mapping[Prefix, int]) -> dict[Network, int]:
     """CIDR identities that the kernel uses already: they keep their numbers."""
     return {
         ip_network(f"{text(prefix.address)}/{prefix.bits}"): number
-        for prefix, number in ipcache.items()
-        if number >= LOCAL_MIN
+        for prefix, row in ipcache.items()
+        if (number := settled(row)) >= LOCAL_MIN
     }

@@ -21,6 +21,22 @@ class Prefix(NamedTuple):
         return f"{text(self.address)}/{self.bits}"
 
 
+# The identity of an address, while a change is under way: who it becomes, and above these 32 bits who it was.
+
+
+def moving(number: int, former: int) -> int:
+    return number | former << 32
+
+
+def settled(number: int) -> int:
+    return number & 0xFFFFFFFF
+
+
+def former(number: int) -> int:
+    """0: nobody else, the change is complete."""
+    return number >> 32
+
+
 class EndpointRow(NamedTuple):
     """By the index of the node's side of the workload's veth. `flags`: layout.EndpointFlag. No address: b""."""
 
@@ -67,7 +83,8 @@ class SlotRow(NamedTuple):
 @dataclass(slots=True)
 class State:
     """`tables`: digest of each policy table's content, by policy id. `spares`: ids of empty tables that nothing
-    points to, ready to be filled. `attached`: indices of the interfaces that carry our programs."""
+    points to, ready to be filled. `attached`: indices of the interfaces that carry our programs. `ipcache`:
+    identities, some of them `moving`."""
 
     ipcache: dict[Prefix, int] = field(default_factory=dict)
     tables: dict[int, bytes] = field(default_factory=dict)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from ipaddress import ip_network
 
 import pytest
 
-from testkit.bpf import Datapath
+from testkit.bpf import Datapath, ipcache_key
 from testkit.packets import (
     FRAGMENT,
     TCP,
@@ -31,7 +32,8 @@ from testkit.packets import (
     vlan,
 )
 from testkit.stage import EGRESS, INGRESS, OTHER, PEER, PEER_ID, POD, WORLD, Stage, allow, deny
-from weft.bpf.layout import CtFlag, Reason
+from weft.bpf.layout import CtFlag, IpcacheValue, Reason
+from weft.policies.model import Direction
 
 pytestmark = pytest.mark.root
 
@@ -143,6 +145,23 @@ def test_a_packet_that_came_from_outside_is_not_the_nodes_whatever_it_says(stage
     assert stage.ingress(packet, came_in=UPLINK).reason is POLICY
     assert stage.ingress(packet).passed
     assert stage.ingress(frame(ip(PEER[family], POD[family], udp(1, 53))), came_in=UPLINK).reason is POLICY
+
+
+# Maps change one after the other.
+
+
+@pytest.mark.parametrize("direction", [INGRESS, EGRESS])
+@pytest.mark.parametrize(("identity", "former"), [(310, PEER_ID), (PEER_ID, 310)], ids=["was", "becomes"])
+def test_who_changes_is_refused_as_who_he_was_and_as_who_he_becomes(
+    stage: Stage, direction: Direction, identity: int, former: int
+) -> None:
+    stage.policy(deny(direction, PEER_ID), ingress=False, egress=False)
+    key = ipcache_key(ip_network(PEER[4]))
+    stage.maps.ipcache.put(key, IpcacheValue(identity, former))
+    ends = (POD[4], PEER[4]) if direction is EGRESS else (PEER[4], POD[4])
+    assert stage.send(direction, frame(ip(*ends, udp(1, 2)))).reason is Reason.POLICY_DENY
+    stage.maps.ipcache.put(key, IpcacheValue(310))
+    assert stage.send(direction, frame(ip(*ends, udp(1, 2)))).passed
 
 
 # Nobody goes by way of somebody else, and no workload is a router.
