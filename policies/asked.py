@@ -75,6 +75,8 @@ def _port(value: Any, protocol: Protocol) -> int:
         return ECHO_REQUEST[protocol]
     if value is None:
         raise BadQuestion("port: missing")
+    if isinstance(value, float) and value.is_integer():  # 8e1 is a way to write 80
+        value = int(value)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 5:
         value = int(value)
     first, last = (0, 255) if typed else (1, 65535)
@@ -88,9 +90,12 @@ def _request(value: Any, protocol: Protocol) -> Request:
         raise BadQuestion("http: must be an object")
     if protocol is not Protocol.TCP:
         raise BadQuestion("http: needs protocol TCP")
+    given = {f"http.{name}": found for name, found in value.items() if found is not None}
     headers = _headers(value.get("headers"))
-    host = _text(value, "host", ",".join(headers.get("host", ())))
-    return Request(_text(value, "method", "GET"), _text(value, "path", "/"), host, headers)
+    host = _text(given, "http.host", ",".join(headers.get("host", ())))
+    if host:
+        headers.setdefault("host", (host,))
+    return Request(_text(given, "http.method", "GET"), _text(given, "http.path", "/"), host, headers)
 
 
 def _headers(value: Any) -> dict[str, tuple[str, ...]]:
@@ -112,7 +117,7 @@ def answer_line(judge: Judge, line: str) -> tuple[dict[str, Any], bool]:
     """The answer to one line of a batch, and whether it is one: a bad line answers `{"id", "error"}`."""
     number: Any = None
     try:
-        fields = json.loads(line)
+        fields = json.loads(line.removeprefix("\ufeff"), parse_constant=_no_constant)
         if not isinstance(fields, dict):
             raise BadQuestion("a line must be a JSON object")
         number = fields.get("id")
@@ -125,6 +130,10 @@ def answer_line(judge: Judge, line: str) -> tuple[dict[str, Any], bool]:
     except RecursionError:
         return {"id": number, "error": "nested too deeply"}, False
     return {"id": number, **answer_json(found)}, True
+
+
+def _no_constant(text: str) -> None:
+    raise BadQuestion(f"not JSON: {text}")
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:

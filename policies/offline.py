@@ -1,15 +1,15 @@
 """Manifests to a World, with no operator: what the cluster would be if these were all there is.
 
 In: documents (`yamldoc`). Namespaces that nobody declares exist; workloads (Deployment, ...) become the Pods they
-stand for; a Pod with no address yet gets a made-up one that no CIDR rule means (the discard-only prefix of RFC
-6666, which only `::/0` contains).
+stand for. A Pod with no address yet gets a made-up one, so that an `ipBlock` of everything means it and one of
+everything but the private addresses does not; more than that nobody can say of a pod that runs nowhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address
 
 from weft.policies import workloads
 from weft.policies.cluster import Cluster, Numbers
@@ -17,11 +17,12 @@ from weft.policies.dialects import registry
 from weft.policies.errors import Invalid
 from weft.policies.identify import EXTERNAL_ANNOTATION
 from weft.policies.model import ObjectRef, Policy
-from weft.policies.objects import Node, Object, Pod
+from weft.policies.objects import EndpointSlice, Node, Object, Pod, Service
 from weft.policies.world import Surroundings, World
 from weft.policies.yamldoc import Document
 
-_DISCARD = int(IPv6Address("100::1:0:0"))
+#: From the end of 10.0.0.0/8 backwards, where addresses of pods often are, though few of these.
+_LAST = int(IPv4Address("10.255.255.254"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,9 @@ def build(declared: Declared, dns: tuple[str, ...] = ()) -> tuple[World, dict[Ob
     made_up: set[str] = set()
     on_host: dict[str, str] = {}
     outside: dict[str, tuple[str, ...]] = {}
+    free = _made_up(declared.objects)
     hosts = {ip: thing.name for thing in declared.objects if isinstance(thing, Node) for ip in thing.addresses}
-    for at, thing in enumerate(declared.objects):
+    for thing in declared.objects:
         if isinstance(thing, Pod):
             key = f"{thing.namespace}/{thing.name}"
             if external := thing.annotations.get(EXTERNAL_ANNOTATION, ""):
@@ -82,7 +84,7 @@ def build(declared: Declared, dns: tuple[str, ...] = ()) -> tuple[World, dict[Ob
             elif thing.host_network:
                 on_host[key] = thing.node or next((hosts[ip] for ip in thing.ips if ip in hosts), "")
             elif not thing.ips:
-                thing = replace(thing, ips=(str(IPv6Address(_DISCARD + at)),))
+                thing = replace(thing, ips=(next(free),))
                 made_up.update(thing.ips)
         cluster.put(thing)
     for policy in declared.policies:
@@ -90,3 +92,19 @@ def build(declared: Declared, dns: tuple[str, ...] = ()) -> tuple[World, dict[Ob
     cluster.delta()
     around = Surroundings(on_host, outside, frozenset(made_up), dns)
     return World(cluster.part, around), dict(cluster.problems())
+
+
+def _made_up(objects: Iterable[Object]) -> Iterator[str]:
+    """Addresses that nobody who is declared has."""
+    taken: set[str] = set()
+    for thing in objects:
+        if isinstance(thing, Pod):
+            taken.update(thing.ips)
+        elif isinstance(thing, Node):
+            taken.update(thing.addresses)
+        elif isinstance(thing, Service):
+            taken.update((*thing.cluster_ips, *thing.external_ips))
+        elif isinstance(thing, EndpointSlice):
+            taken.update(ip for endpoint in thing.endpoints for ip in endpoint.addresses)
+    numbers = (str(IPv4Address(number)) for number in range(_LAST, 0, -1))
+    return (ip for ip in numbers if ip not in taken)

@@ -98,6 +98,7 @@ def judge_http(sides: Sequence[Side], request: l7.Request) -> Http:
             return _refused(name, request, answer)
         passed += [(origin, rule.spec_path) for origin, rule in answer.rules]
         if limits.lifted:
+            passed += [(origin, "") for origin in limits.by]
             by = wording.origins(limits.by) if limits.by else "an exception of Weft's own"
             lifted.append(f"{name}: every request, by {by}")
         else:

@@ -10,7 +10,9 @@ or not one runs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from weft.policies import l7, wording
 from weft.policies.l4 import Packet
@@ -81,9 +83,8 @@ class Judge:
         found, why = backends(service, protocol, port)
         if not found:
             return Answer(start.label, label, protocol, port, False, why, service=service.key)
-        answers = tuple(
-            self.judge_flow(start, self._backend(backend), protocol, backend.port, request) for backend in found
-        )
+        judged = (self.judge_flow(start, self._backend(b), protocol, b.port, request) for b in found)
+        answers = tuple({(a.to, a.port, a.allowed, a.reason): a for a in judged}.values())  # both families as one
         denied = [answer for answer in answers if not answer.allowed]
         elsewhere = [answer for answer in answers if answer.egress is not None]
         shown = (denied or elsewhere or answers)[0]
@@ -136,7 +137,15 @@ def backends(service: ServiceItem, protocol: Protocol, port: int) -> tuple[list[
     if item is None:
         has = ", ".join(wording.l4(p.protocol, p.port) for p in service.ports) or "none"
         return [], f"Service {service.key} has no port {wording.l4(protocol, port)} (it has {has})"
-    return list(item.backends), f"Service {service.key} has no ready backend for {wording.l4(protocol, port)}"
+    return _of_families(
+        service, item.backends
+    ), f"Service {service.key} has no ready backend for {wording.l4(protocol, port)}"
+
+
+def _of_families(service: ServiceItem, found: Iterable[BackendItem]) -> list[BackendItem]:
+    """A connection to an address of the Service ends at a backend's address of the same family."""
+    families = {ip_address(ip).version for ip in service.cluster_ips}
+    return [b for b in found if not families or ip_address(b.ip).version in families]
 
 
 def _service_port(service: ServiceItem, protocol: Protocol, port: int) -> ServicePortItem | None:

@@ -72,6 +72,7 @@ class World:
         self.endpoints = _endpoints(part.addresses.values())
         self._compiler = Compiler(self.cidrs, Cookies())
         self._compiler.update(part, self.endpoints)
+        self._policies = [part.policies[ref] for ref in sorted(part.policies)]  # so that equal worlds answer alike
         self._specs: dict[int, list[tuple[PolicyItem, ResolvedSpec]]] = {}
         self._named = _named_ports(part.addresses.values())
         self._nodes = {address: node.name for node in part.nodes.values() for address in node.addresses}
@@ -84,8 +85,7 @@ class World:
     def selecting(self, number: int) -> list[tuple[PolicyItem, ResolvedSpec]]:
         """The specs that select an identity."""
         if number not in self._specs:
-            policies = self.part.policies.values()
-            self._specs[number] = [(p, spec) for p in policies for spec in p.specs if number in spec.subjects]
+            self._specs[number] = [(p, spec) for p in self._policies for spec in p.specs if number in spec.subjects]
         return self._specs[number]
 
     def pods_of(self, number: int) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ class World:
     def at(self, text: str) -> Party | ServiceItem:
         """Whoever has the address; what nobody in the cluster has is outside."""
         ip = str(ip_address(text))
-        item = self.part.addresses.get(ip)
+        item = self.part.addresses.get(ip) if ip not in self.around.made_up else None
         if ip in self.around.dns:
             return Party(f"{ip} (the node's DNS)", Kind.RESERVED, (ip,), number=identity.DNS)
         if item is not None and item.pod in self.endpoints:

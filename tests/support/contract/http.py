@@ -165,6 +165,14 @@ ROWS = [
         (f"{GET} /",),
     ),
     Row(
+        "L4 the Host header is the host",
+        anybody_http("headers: ['Host: a.example']"),
+        (),
+        (),
+        (f"{GET} / host=a.example", f"{GET} / Host=a.example"),
+        (f"{GET} / host=b.example", f"{GET} /"),
+    ),
+    Row(
         "L4 all of them",
         anybody_http("headers: ['A: 1', B]"),
         (),

@@ -269,6 +269,26 @@ ROWS = [
         ("s > foo:80",),
     ),
     Row(
+        "the internet, and no pod, whether or not it has an address",
+        np(
+            f"{NP_S}policyTypes: [Egress]\negress: [{{to: [{{ipBlock: {{cidr: 0.0.0.0/0, except: [10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]}}}}]}}]"
+        ),
+        ("s > world:80",),
+        ("s > foo:80", "s > bare:80", "s > dep:80", "s > 192.168.1.1:80"),
+    ),
+    Row(
+        "everywhere, a pod without an address too",
+        np(f"{NP_S}policyTypes: [Egress]\negress: [{{to: [{{ipBlock: {{cidr: 0.0.0.0/0}}}}]}}]"),
+        ("s > world:80", "s > foo:80", "s > bare:80"),
+        ("s > world6:80",),
+    ),
+    Row(
+        "a Service of IPv4 is judged over IPv4",
+        np(f"{NP_S}policyTypes: [Egress]\negress: [{{to: [{{ipBlock: {{cidr: 10.1.1.2/32}}}}]}}]"),
+        ("s > default/web:80", "s > 10.96.0.51:80"),
+        ("s > fd01::1:2:80", "s > direct:80"),
+    ),
+    Row(
         "ipBlock with another selector",
         np(NP_S + "ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}, podSelector: {}}]}]"),
         refused=("ipBlock",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -27,7 +28,7 @@ from weft.policies.model import (
     ServicePeer,
     Spec,
 )
-from weft.policies.objects import CidrGroup, EndpointSlice, Service, SliceEndpoint
+from weft.policies.objects import CidrGroup, EndpointSlice, Node, Service, SliceEndpoint
 from weft.policies.peers import ENTITIES
 from weft.policies.resolve import Resolver
 from weft.policies.selection import Index
@@ -222,6 +223,20 @@ def test_a_service_without_a_selector_means_the_addresses_of_its_slices(world: W
 def test_the_api_server_is_meant_by_its_service_too(world: World) -> None:
     put_service(world, Service("default", "kubernetes"))
     assert world.put(ServicePeer("default", "kubernetes")).identities == {identity.KUBE_APISERVER}
+
+
+def test_the_entity_of_the_api_server_goes_with_its_endpoints(world: World) -> None:
+    world.put(EntityPeer("kube-apiserver"))
+    outside = EndpointSlice("default", "k", "kubernetes", endpoints=(SliceEndpoint(("198.51.100.7",)),))
+    world.catalog.put_slice(outside)
+    assert [str(peer.cidr) for peer in world.again().cidrs] == ["198.51.100.7/32"]
+    world.catalog.nodes["n1"] = Node("n1", ("172.30.0.1",))
+    world.catalog.put_slice(replace(outside, endpoints=(SliceEndpoint(("172.30.0.1",)),)))
+    assert world.again().identities == {identity.KUBE_APISERVER, identity.HOST}, "every node serves it"
+    world.catalog.nodes["n2"] = Node("n2", ("172.30.0.2",))
+    assert world.again().identities == {identity.KUBE_APISERVER}
+    world.catalog.remove_slice("default/k")
+    assert world.again() == ResolvedPeers(identities=frozenset({identity.KUBE_APISERVER}))
 
 
 def test_a_service_named_without_a_namespace_is_meant_in_every_namespace(world: World) -> None:

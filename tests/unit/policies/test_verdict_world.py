@@ -8,7 +8,7 @@ from weft.policies import offline
 from weft.policies.explain import explain
 from weft.policies.model import Protocol
 from weft.policies.verdict import Answer, Judge
-from weft.policies.world import Unknown
+from weft.policies.world import Kind, Party, Unknown
 from weft.policies.yamldoc import documents
 
 NODES = """
@@ -152,11 +152,25 @@ def test_a_block_of_addresses_means_pods_that_have_one_in_it() -> None:
     assert not ask(of, "default/nowhere-yet", "default/s").allowed
 
 
-def test_no_block_means_a_pod_that_has_no_address_yet() -> None:
-    of = judge(NODES, PODS, policy(IP_BLOCK.format(app="four", cidr="0.0.0.0/0"), "NetworkPolicy"))
-    assert not ask(of, "default/nowhere-yet", "default/four").allowed
-    assert ask(of, "default/s", "default/four").allowed
-    assert ask(of, "203.0.113.10", "default/four").allowed
+@pytest.mark.parametrize(
+    ("block", "meant"),
+    [
+        ("0.0.0.0/0", True),
+        ("0.0.0.0/0, except: [169.254.169.254/32]", True),
+        ("0.0.0.0/0, except: [10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]", False),
+        ("10.244.0.0/16", False),
+        ("192.168.0.0/16", False),
+    ],
+)
+def test_of_a_pod_without_an_address_a_block_knows_only_that_it_is_somewhere(block: str, meant: bool) -> None:
+    of = judge(NODES, PODS, policy(IP_BLOCK.format(app="four", cidr=block), "NetworkPolicy"))
+    assert ask(of, "default/nowhere-yet", "default/four").allowed is meant
+
+
+def test_nobody_is_found_by_a_made_up_address() -> None:
+    of = judge(NODES, PODS)
+    (made_up,) = of.world.around.made_up
+    assert of.world.at(made_up) == Party(made_up, Kind.OUTSIDE, (made_up,))
 
 
 def test_two_workloads_are_judged_over_a_family_they_share() -> None:
