@@ -31,7 +31,8 @@ static __always_inline int weft_stays_inside(const struct weft_ends *ends)
 	return weft_is_loopback(&ends->local) || weft_same_address(ends->local.addr, ends->remote.addr);
 }
 
-/* Seen from the socket: src is its own end. `direction` tells who opened it; when it closes nobody remembers. */
+/* Seen from the socket: src is its own end. `direction` tells who opened it: egress, this socket connected; ingress,
+ * it accepted, so the source of the connection is dst. */
 static __always_inline void weft_socket_event(struct weft_event *event, const struct weft_ends *ends, __u8 direction)
 {
 	const struct weft_address *local = &ends->local, *remote = &ends->remote;
@@ -45,6 +46,10 @@ static __always_inline void weft_socket_event(struct weft_event *event, const st
 	weft_copy_address(event->dst, remote->addr);
 }
 
+/* The kernel does not tell at the end who opened a connection. So a socket that accepted also asks for options that
+ * nobody knows, which do not come: a note in the one field of a socket that costs nothing. */
+#define WEFT_ACCEPTED BPF_SOCK_OPS_PARSE_UNKNOWN_HDR_OPT_CB_FLAG
+
 static __always_inline void weft_opened(struct bpf_sock_ops *ctx, __u8 direction)
 {
 	struct weft_event *event;
@@ -53,7 +58,8 @@ static __always_inline void weft_opened(struct bpf_sock_ops *ctx, __u8 direction
 	weft_read_ends(ctx, &ends);
 	if (weft_stays_inside(&ends))
 		return;
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG |
+					       (direction == WEFT_INGRESS ? WEFT_ACCEPTED : 0));
 	event = weft_event_reserve(WEFT_EV_SOCK, WEFT_SOCK_OPEN);
 	if (!event)
 		return;
@@ -75,7 +81,7 @@ static __always_inline void weft_closed(struct bpf_sock_ops *ctx)
 	event = weft_event_reserve(WEFT_EV_SOCK, WEFT_SOCK_CLOSE);
 	if (!event)
 		return;
-	weft_socket_event(event, &ends, WEFT_EGRESS);
+	weft_socket_event(event, &ends, ctx->bpf_sock_ops_cb_flags & WEFT_ACCEPTED ? WEFT_INGRESS : WEFT_EGRESS);
 	event->socket_cookie = cookie;
 	event->bytes_sent = ctx->bytes_acked; /* both as the kernel counts: FIN is a byte, and the client's SYN */
 	event->bytes_received = ctx->bytes_received;

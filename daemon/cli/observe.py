@@ -68,8 +68,16 @@ def register(commands: Any) -> None:
 def add_selectors(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("selectors")
     group.add_argument("--all", action="store_true", help="all flows that the servers hold")
-    group.add_argument("--last", type=_count, default=0, metavar="N", help=f"the last N (default: {DEFAULT_LAST})")
-    group.add_argument("--first", type=_count, default=0, metavar="N", help="the first N of those that are held")
+    group.add_argument(
+        "--last",
+        type=_count,
+        default=0,
+        metavar="N",
+        help=f"the last N of all nodes together, by time; with -f, of each node (default: {DEFAULT_LAST})",
+    )
+    group.add_argument(
+        "--first", type=_count, default=0, metavar="N", help="the first N of those that are held, likewise"
+    )
     group.add_argument("-f", "--follow", action="store_true", help="and those to come")
     dates = "3m, 1h30m ago, 2026-01-31, 2026-01-31T15:04:05Z, ..."
     group.add_argument("--since", default="", metavar="TIME", help=dates)
@@ -163,7 +171,9 @@ async def observe(options: argparse.Namespace, request: observer_pb2.GetFlowsReq
         for name, why in servers.missing.items():
             printer.write(observers.unavailable(name, why, time.time_ns()))
         try:
-            async for response in observers.merged(servers.streams("GetFlows", request), follow=options.follow):
+            responses = observers.merged(servers.streams("GetFlows", request), follow=options.follow)
+            number = 0 if options.follow else request.number
+            async for response in observers.limited(responses, number, first=request.first):
                 printer.write(response)
                 if options.follow:
                     printer.out.flush()

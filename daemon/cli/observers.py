@@ -10,7 +10,9 @@ import argparse
 import asyncio
 import base64
 import os
+import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -217,6 +219,23 @@ async def merged(
     else:
         async for response in _in_order(alive):
             yield response
+
+
+async def limited(responses: AsyncIterator[Response], number: int, *, first: bool) -> AsyncIterator[Response]:
+    """The first or the last `number` flows of all nodes together, each of which sent so many; 0: all. What is no
+    flow (a node in trouble, a loss) is not counted and passes."""
+    if not number:
+        async for response in responses:
+            yield response
+        return
+    kept: deque[Response] = deque(maxlen=None if first else min(number, sys.maxsize))
+    async for response in responses:
+        if not response.HasField("flow"):
+            yield response
+        elif not first or len(kept) < number:
+            kept.append(response)
+    for response in kept:
+        yield response
 
 
 async def guarded(

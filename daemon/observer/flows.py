@@ -66,6 +66,9 @@ class Flows:
     def of(self, entry: Entry) -> pb.Flow:
         event = decode(entry.record)
         source, destination = addresses(entry.record)
+        ends = entry.source, entry.destination
+        if is_accepted(event):
+            event, source, destination, ends = turned(event), destination, source, (ends[1], ends[0])
         from_port = 0 if is_choice(event) else event.src_port
         flow = pb.Flow(
             time=Timestamp(seconds=entry.time_ns // 1_000_000_000, nanos=entry.time_ns % 1_000_000_000),
@@ -78,8 +81,8 @@ class Flows:
                 ipVersion=pb.IPv6 if event.family == 6 else pb.IPv4,
             ),
             l4=layer4(event, from_port),
-            source=self._endpoint(entry.source, judged(event, event.src_identity)),
-            destination=self._endpoint(entry.destination, judged(event, event.dst_identity)),
+            source=self._endpoint(ends[0], judged(event, event.src_identity)),
+            destination=self._endpoint(ends[1], judged(event, event.dst_identity)),
             Type=pb.SOCK if event.type == EventType.SOCK else pb.L3_L4,
             node_name=self._node.full_name,
             node_labels=self._node.labels,
@@ -147,6 +150,21 @@ def is_choice(event: Event) -> bool:
     return event.type == EventType.SOCK and event.sub_type == SockEvent.XLATE_FWD
 
 
+def is_accepted(event: Event) -> bool:
+    """A socket that accepted its connection: what a program says of it is seen from there."""
+    socket = event.type == EventType.SOCK and event.sub_type in (SockEvent.OPEN, SockEvent.CLOSE)
+    return socket and event.direction == Direction.INGRESS
+
+
+def turned(event: Event) -> Event:
+    """With the ends exchanged: who connected is the source of a flow, whichever end tells of it."""
+    return event._replace(
+        ports=event.ports[2:] + event.ports[:2],
+        src_identity=event.dst_identity,
+        dst_identity=event.src_identity,
+    )
+
+
 @lru_cache(1024)
 def text(address: bytes) -> str:
     return str(IPv4Address(address) if len(address) == 4 else IPv6Address(address))
@@ -172,6 +190,8 @@ def verdict_of(kind: int, sub_type: int, decided: int, reason: int, flags: int) 
 
 def is_reply(event: Event) -> BoolValue | None:
     """None where a program does not say: on drops and denials, as Hubble."""
+    if event.type == EventType.SOCK and event.sub_type in (SockEvent.OPEN, SockEvent.CLOSE):
+        return _NO
     if event.type == EventType.TRACE:
         return _YES if event.ct_state == CtState.REPLY else _NO
     if event.type == EventType.VERDICT and verdict(event) != pb.DROPPED:
@@ -217,12 +237,14 @@ def put_kind(flow: pb.Flow, event: Event) -> None:
         if point <= pb.SOCK_XLATE_POINT_POST_DIRECTION_REV:
             flow.sock_xlate_point = point  # type: ignore[assignment]
         flow.socket_cookie, flow.cgroup_id = event.socket_cookie, event.cgroup_id
-        return
-    flow.traffic_direction = traffic_direction(event)
+    if event.type != EventType.SOCK or event.sub_type in (SockEvent.OPEN, SockEvent.CLOSE):
+        flow.traffic_direction = traffic_direction(event)
     reply = is_reply(event)
     if reply is not None:
         flow.is_reply.CopyFrom(reply)
         flow.reply = reply.value
+    if event.type == EventType.SOCK:
+        return
     if event.type == EventType.TRACE:
         flow.event_type.sub_type = event.sub_type
         flow.trace_observation_point = event.sub_type or pb.TO_ENDPOINT  # type: ignore[assignment]
@@ -255,10 +277,10 @@ def put_policies(flow: pb.Flow, event: Event, policies: tuple[PolicyName, ...]) 
 
 
 def summary(event: Event) -> str:
-    """Hubble's one line, and what Weft has to add. A socket's event has the socket's own end as the source."""
+    """Hubble's one line, and what Weft has to add. A drop before there is a packet (no backend) has no flags."""
     if event.type == EventType.SOCK:
         return sock_summary(event)
-    if event.protocol == Protocol.TCP:
+    if event.protocol == Protocol.TCP and event.tcp_flags:
         line = f"TCP Flags: {names.tcp_flags(event.tcp_flags)}"
     elif event.protocol == Protocol.ICMP:
         line = f"ICMPv4 {names.icmp(4, event.tcp_flags, event.icmp_code)}"
@@ -270,6 +292,7 @@ def summary(event: Event) -> str:
 
 
 def sock_summary(event: Event) -> str:
+    """Sent and received are the socket's own, who accepted or connected."""
     line = _L4.get(event.protocol, "Unknown")
     if event.sub_type == SockEvent.OPEN:
         return f"{line} {'accepted' if event.direction == Direction.INGRESS else 'connected'}"

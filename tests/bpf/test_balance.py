@@ -305,6 +305,7 @@ def test_both_ends_of_a_connection_open_and_close(shop: Shop, client: str, serve
     assert (bytes(active.src), bytes(active.dst), active.dst_port) == (packed(client), packed(server), net(port))
     assert (bytes(passive.src), bytes(passive.dst), passive.src_port) == (packed(server), packed(client), net(port))
     sent, received = closed[active.socket_cookie], closed[passive.socket_cookie]
+    assert (sent.direction, received.direction) == (1, 0)  # who connected is known to the end
     answer = len(str(port))
     assert (sent.bytes_sent, sent.bytes_received) == (1 + 1000 + 1, answer + 1)  # SYN and FIN take a number each
     assert (received.bytes_sent, received.bytes_received) == (answer + 1, 1000 + 1)

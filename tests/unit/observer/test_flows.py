@@ -174,6 +174,25 @@ def test_a_socket_that_opens_and_one_that_closes() -> None:
     assert closed.Summary == "TCP closed: 10 bytes sent, 2000 received, RTT 0.153 ms, 1 retransmits"
 
 
+def test_who_connected_is_the_source_of_a_socket_whichever_end_tells_of_it() -> None:
+    """Both records: frontend-1 port 40000 to orders-1 port 8080; the second is told by the socket that accepted."""
+    ends = {"source": "10.244.1.5", "destination": "10.244.2.7", "src_identity": 0, "dst_identity": 0}
+    turned = {"source": "10.244.2.7", "destination": "10.244.1.5", "src_identity": 0, "dst_identity": 0}
+    for sub_type in (SockEvent.OPEN, SockEvent.CLOSE):
+        connected = flow(EventType.SOCK, sub_type=sub_type, direction=1, ports=(40000, 8080), **ends)
+        accepted = flow(EventType.SOCK, sub_type=sub_type, direction=0, ports=(8080, 40000), **turned)
+        for one in (connected, accepted):
+            assert (one.IP.source, one.IP.destination) == ("10.244.1.5", "10.244.2.7")
+            assert (one.source.pod_name, one.destination.pod_name) == ("frontend-1", "orders-1")
+            assert (one.l4.TCP.source_port, one.l4.TCP.destination_port) == (40000, 8080)
+            assert one.HasField("is_reply") and not one.is_reply.value
+        assert (connected.traffic_direction, accepted.traffic_direction) == (pb.EGRESS, pb.INGRESS)
+
+
+def test_a_drop_before_there_is_a_packet_has_no_flags() -> None:
+    assert flow(EventType.DROP, reason=158, tcp_flags=0).Summary == "TCP"
+
+
 def test_the_choice_of_a_backend_names_the_service_and_who_asked() -> None:
     """The record has the service where others have the source; its cookie is the service's number, no policy's."""
     chosen = flow(

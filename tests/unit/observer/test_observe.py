@@ -76,7 +76,11 @@ def test_flows_of_two_nodes_come_in_order_of_time(servers: Servers, capsys: pyte
     assert ports(capsys.readouterr().out) == list(range(1, 9))
     assert main(["observe", "--print-node-name", "--last", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("]")[0].split("[")[1] for line in lines] == ["node-2", "node-1"]
+    assert [line.split("]")[0].split("[")[1] for line in lines] == ["node-1"]
+    main(["observe", "-o", "json", "--last", "3"])
+    assert ports(capsys.readouterr().out) == [6, 7, 8]
+    main(["observe", "-o", "json", "--first", "3"])
+    assert ports(capsys.readouterr().out) == [1, 2, 3]
 
 
 def test_without_a_number_twenty_flows_are_shown_and_all_with_all(
