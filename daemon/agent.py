@@ -17,7 +17,7 @@ from typing import Any
 from weft.daemon.datapath.addresses import GATEWAYS
 from weft.daemon.datapath.reconcile import Facts, Reconciler
 from weft.daemon.directory import NodeDirectory
-from weft.daemon.state import SnapshotFile
+from weft.daemon.state import SnapshotFile, digest
 from weft.daemon.upstream import Held, Refusals
 from weft.policies.delta import (
     ClusterDelta,
@@ -65,7 +65,7 @@ class Agent:
 
     def restore(self) -> bool:
         """The last snapshot from disk, in force before the operator answers. False: there is none."""
-        found = self.file.load(self.node)
+        found = self.file.load(self.node, self.datapath.marked())
         if self.file.health.found:
             log.warning("snapshot on disk: %s", self.file.health.found)
         if found is None:
@@ -111,6 +111,8 @@ class Agent:
             self.file.append(raw, lambda: self._serialized(snapshot))
 
     def _take(self, snapshot: Snapshot, cluster: ClusterDelta, own: NodeDelta) -> None:
+        # Between disk and kernel: whoever dies from here on left a file that holds at least this.
+        self.datapath.mark(digest(self.epoch, snapshot.revision))
         self.datapath.take_snapshot(snapshot, cluster, own)
         self.settle()
 

@@ -46,12 +46,14 @@ def routes(netns: str | None = None) -> Iterator[IPRoute]:
 
 @dataclass(slots=True)
 class Facts:
-    """`routes`: interface by the address (packed) that a host route leads to it for. `addresses`: the node's own,
+    """`gone`: interfaces that went since somebody emptied it; one of the same number may be there already.
+    `routes`: interface by the address (packed) that a host route leads to it for. `addresses`: the node's own,
     as (interface, address); loopback's 127.0.0.0/8 and ::1 and link-local ones are nobody's. `links`: names."""
 
     routes: dict[bytes, int] = field(default_factory=dict)
     addresses: set[tuple[int, str]] = field(default_factory=set)
     links: dict[int, str] = field(default_factory=dict)
+    gone: set[int] = field(default_factory=set)
 
     def take(self, message: Any) -> bool:
         """One rtnetlink message. True: something changed that this keeps."""
@@ -74,6 +76,7 @@ def _link_gone(facts: Facts, message: Any) -> bool:
     # The kernel tells of no IPv4 route that goes with its link.
     for address in [address for address, where in facts.routes.items() if where == index]:
         del facts.routes[address]
+    facts.gone.add(index)
     return facts.links.pop(index, None) is not None
 
 
@@ -150,7 +153,9 @@ class Watch:
                 async with AsyncIPRoute() as socket_:
                     # Listening before reading: what happens in between comes as a message.
                     await socket_.bind(groups=GROUPS)
+                    before = self.facts
                     self.facts = await _read_all(socket_)
+                    self.facts.gone |= before.gone | before.links.keys()  # nobody knows
                     ready.set()
                     self._changed()
                     await self._follow(socket_)

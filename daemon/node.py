@@ -13,7 +13,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ log = logging.getLogger("weft.daemon")
 #: Seconds between two sweeps of the conntrack map: half of the shortest lifetime would do; a sweep of a full map
 #: (262,144 entries) takes under a second, in turns of some milliseconds.
 SWEEP_INTERVAL = 15.0
+#: Seconds between two looks whether our programs are where they were attached.
+GUARD_INTERVAL = 2.0
 #: Seconds between two attempts to write a snapshot that could not be kept.
 KEEP_INTERVAL = 5.0
 #: Seconds that a daemon waits for the one before it to end.
@@ -78,6 +80,7 @@ class Node:
             self.upstream = Upstream(self.settings.operator, self.settings.node, self.version, held, arrived)
             self._spawn(self.upstream.run())
         self._spawn(self._sweep())
+        self._spawn(self._guard())
         self._spawn(self._watch_losses())
         self._spawn(self._keep_snapshot())
         # What was made so far stays for good: it need not be looked at by every collection to come.
@@ -162,7 +165,19 @@ class Node:
 
     def _facts(self) -> Facts:
         known = self.watch.facts
+        if known.gone:
+            self._check_links(known.gone)
+            known.gone.clear()
         return Facts(dict(known.routes), dict(known.links), frozenset(address for _, address in known.addresses))
+
+    def _check_links(self, interfaces: Collection[int]) -> bool:
+        """Whether those of them that are here carry our programs; what does not, the next `settle` attaches."""
+        datapath, here = self.agent.datapath, self.watch.facts.links
+        lost = self.programs.lost(datapath.writer.have.attached & here.keys() & set(interfaces))
+        if lost:
+            log.error("interfaces %s have lost our programs: attached again", ", ".join(map(str, sorted(lost))))
+            datapath.forget_attached(lost)
+        return not lost
 
     async def _serve(self) -> None:
         self.pump.start(asyncio.get_running_loop())
@@ -196,6 +211,24 @@ class Node:
                 self.trouble.pop("conntrack", None)
             except OSError as error:
                 self.trouble["conntrack"] = str(error)
+
+    async def _guard(self) -> None:
+        """Nobody tells when a pin is removed: looked at, a few system calls for each interface."""
+        while True:
+            await asyncio.sleep(GUARD_INTERVAL)
+            if not self.settings.pin_dir.is_dir():
+                self.trouble["pins"] = f"{self.settings.pin_dir} is gone: start the daemon anew"
+                continue
+            try:
+                if not self._check_links(self.watch.facts.links):
+                    self.agent.settle()
+                group = self.settings.cgroup
+                if group is not None and group.is_dir() and self.programs.cgroup_lost():
+                    log.error("programs of %s had lost their hooks: attached again", group)
+                    self.programs.attach_cgroup(group)
+                self.trouble.pop("pins", None)
+            except OSError as error:
+                self.trouble["pins"] = str(error)
 
     async def _watch_losses(self) -> None:
         while True:

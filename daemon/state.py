@@ -5,9 +5,10 @@ differences as they came. A difference is appended before it is put in force (a 
 large the cluster is), so what is on disk is never behind what the kernel holds; when they outweigh the full one
 the file is written anew, beside the old one, and takes its name when it is safely on disk.
 
-Rules: a record that is cut off or does not check out ends the file, and that is told. A file that cannot be kept
-current is removed: an old snapshot would put revoked policy back in force at the next start, none leaves the
-kernel as it is. Nothing here raises: what failed is counted and shown.
+Rules: a record that is cut off or does not check out ends the file, and that is told. An old snapshot would put
+revoked policy back in force at the next start, none leaves the kernel as it is: so a file that cannot be kept
+current is removed, and one that ends before the snapshot that the kernel is marked with (`digest`) is not used.
+Nothing here raises: what failed is counted and shown.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ class SnapshotFile:
         self._kept = False
         self.health = Health()
 
-    def load(self, node: str) -> tuple[Snapshot, str] | None:
-        """The newest snapshot that the file holds, and its epoch; None if it holds none."""
+    def load(self, node: str, marked: int = 0) -> tuple[Snapshot, str] | None:
+        """The newest snapshot that the file holds, and its epoch; None if it holds none, or only older ones than
+        the kernel is `marked` with (0: with none)."""
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
@@ -60,15 +62,19 @@ class SnapshotFile:
             self.health.found = f"{self._path}: {error.strerror}"
             return None
         snapshot: Snapshot | None = None
-        epoch = ""
+        epoch, known = "", not marked
         try:
             for update in _updates(data):
                 snapshot, epoch = apply(snapshot, update, node), update.epoch
+                known = known or digest(epoch, snapshot.revision) == marked
         except (ValueError, DecodeError, OutOfOrder) as error:
             self.health.found = f"{self._path}: {error}"
         if snapshot is None and not self.health.found:
             self.health.found = f"{self._path}: holds no record"
-        return (snapshot, epoch) if snapshot else None
+        elif snapshot is not None and not known:
+            found = self.health.found or f"{self._path}: revision {snapshot.revision}"
+            self.health.found = f"{found}; older than what is in force, not used"
+        return (snapshot, epoch) if snapshot and known else None
 
     def append(self, update: bytes, full: Callable[[], bytes]) -> None:
         """Keeps a difference, serialized. `full`: the whole snapshot with it, for when the file is made anew."""
@@ -119,6 +125,11 @@ class SnapshotFile:
             raise
         _sync_directory(self._path.parent)
         self._full_bytes, self._delta_bytes, self._kept = len(full), 0, True
+
+
+def digest(epoch: str, revision: int) -> int:
+    """What the kernel is marked with; never 0."""
+    return zlib.crc32(f"{epoch} {revision}".encode()) or 1
 
 
 def _updates(data: bytes) -> Iterator[Update]:

@@ -68,6 +68,10 @@ class Kernel(Protocol):
 
     def bump(self) -> int: ...
 
+    def mark(self, snapshot: int) -> None: ...
+
+    def marked(self) -> int: ...
+
 
 class Maps:
     """Descriptors of the pinned maps, by their name in the layout. Raises OSError, tables.OtherShape."""
@@ -173,10 +177,20 @@ class PinnedKernel:
     def configure(self, *, audit: bool, trace_interval_ms: int, proxy_mark: int = 0) -> None:
         """Keeps the revision, which must never go back."""
         flags = layout.ConfigFlag.AUDIT if audit else 0
-        wanted = (flags, trace_interval_ms, proxy_mark, 0)
-        revision, *rest = self._config()
-        if tuple(rest) != wanted:
-            self._write_config(revision + 1, *wanted)
+        wanted = [flags, trace_interval_ms, proxy_mark]
+        revision, *rest, snapshot = self._config()
+        if rest != wanted:
+            self._write_config(revision + 1, *wanted, snapshot)
+
+    def mark(self, snapshot: int) -> None:
+        """Which snapshot the maps follow from now on, as a digest: for a daemon to come."""
+        *rest, before = self._config()
+        if before != snapshot:
+            self._write_config(*rest, snapshot)
+
+    def marked(self) -> int:
+        """0: none yet."""
+        return self._config()[-1]
 
     def revision(self) -> int:
         return self._config()[0]

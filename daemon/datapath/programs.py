@@ -54,6 +54,16 @@ class Programs:
         inward, outward = (self._pinned(pin) for _, pin in _TC.values())
         return inward & outward | self._filters
 
+    def lost(self, among: Collection[int]) -> set[int]:
+        """Interfaces that carry both programs no more: somebody has unpinned them, or the interface went, and
+        another came by its number."""
+        if self.mode != "tcx":
+            return set()
+        pins = [pin for _, pin in _TC.values()]
+        return {
+            index for index in among if not all(links.attached(self._pin_dir / f"{pin}{index}") for pin in pins)
+        }
+
     def renew(self, links_here: Collection[int]) -> int:
         """Makes every link run the pinned programs, finishes what was half attached, and lets go of what hung on
         interfaces that are gone. Returns how many interfaces carry our programs."""
@@ -75,6 +85,11 @@ class Programs:
                 )
         finally:
             os.close(fd)
+
+    def cgroup_lost(self) -> bool:
+        """Some of the balancing and socket programs hang nowhere any more."""
+        pins = (self._pin_dir / f"link_{name.removeprefix('weft_')}" for name in _CGROUP)
+        return not all(map(links.attached, pins))
 
     def close(self) -> None:
         for fd in self._fds.values():

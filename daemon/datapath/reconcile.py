@@ -10,7 +10,7 @@ keeps them as long as it exists: a workload that the snapshot no longer names is
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
@@ -90,10 +90,20 @@ class Reconciler:
             self._ipcache = None
         self._services_stale |= first or bool(cluster.services or cluster.services_gone)
 
+    def forget_attached(self, lost: Iterable[int]) -> None:
+        """Interfaces that turned out to carry our programs no more: they are attached again."""
+        self.writer.have.attached -= set(lost)
+
     def take_facts(self, facts: Facts) -> None:
         if facts.addresses != self.facts.addresses:
             self._ipcache = None
         self.facts = facts
+
+    def mark(self, snapshot: int) -> None:
+        self._kernel.mark(snapshot)
+
+    def marked(self) -> int:
+        return self._kernel.marked()
 
     def apply(self) -> int:
         """Makes it so; returns how many writes that took. Nothing happens before there is a snapshot. Raises

@@ -22,6 +22,7 @@ class MemoryKernel:
         self.links: set[int] = set()
         self.vanished: set[int] = set()
         self.revision = 0
+        self.snapshot = 0
         self.log: list[tuple[Any, ...]] = []
         self.fail_after: int | None = None
 
@@ -80,6 +81,12 @@ class MemoryKernel:
         self._write("bump")
         self.revision += 1
         return self.revision
+
+    def mark(self, snapshot: int) -> None:
+        self.snapshot = snapshot
+
+    def marked(self) -> int:
+        return self.snapshot
 
     def _write(self, *what: Any) -> None:
         if self.fail_after is not None:

@@ -87,3 +87,11 @@ def test_an_address_of_two_links_goes_with_the_second() -> None:
 
 def test_messages_of_other_kinds_are_passed_over() -> None:
     assert not Facts().take({"event": "RTM_NEWNEIGH"}) and not Facts().take({})
+
+
+def test_an_interface_that_went_is_told_though_another_has_its_number_already() -> None:
+    """The kernel let go of the programs with the old one: the new one has none."""
+    facts = Facts()
+    for message in (link(), link("DEL"), link()):
+        facts.take(message)
+    assert facts.links == {7: "veth7"} and facts.gone == {7}

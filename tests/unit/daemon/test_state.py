@@ -12,7 +12,7 @@ import pytest
 
 from snapshots import NODE, pod, policy, snapshot
 from weft.daemon import state
-from weft.daemon.state import SnapshotFile
+from weft.daemon.state import SnapshotFile, digest
 from weft.policies.delta import Update, between, between_nodes, full_update
 from weft.policies.snapshot import Snapshot
 from weft.policies.wire import convert
@@ -85,6 +85,21 @@ def test_cut_off_anywhere_the_last_whole_record_counts_and_the_rest_is_told(path
         found, problem = load(path)
         assert found is None or found in STEPS[:-1]
         assert problem or found in STEPS[:-1], "what is cut off between two records is a shorter history"
+
+
+@pytest.mark.parametrize("marked", [("e1", 5), ("e2", 4), ("e1", 0)])
+def test_a_file_that_does_not_reach_what_the_kernel_holds_is_not_used(path: Path, marked: tuple[str, int]) -> None:
+    """It would put back what was taken away since."""
+    keep(SnapshotFile(path))
+    file = SnapshotFile(path)
+    assert file.load(NODE, digest(*marked)) is None
+    assert "not used" in file.health.found
+
+
+@pytest.mark.parametrize("revision", [1, 2, 3, 4])
+def test_a_file_that_goes_beyond_what_the_kernel_holds_is_what_was_to_come(path: Path, revision: int) -> None:
+    keep(SnapshotFile(path))
+    assert SnapshotFile(path).load(NODE, digest("e1", revision)) == (STEPS[-1], "e1")
 
 
 def test_a_byte_changed_anywhere_is_never_taken_for_a_snapshot_that_was_not(path: Path) -> None:
