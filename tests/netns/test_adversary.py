@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
 
 A, B = 300, 301
 #: How often the daemon is killed in the middle of changes; 20 times were tried, and take a minute.
-KILLS = int(os.environ.get("WEFT_KILLS", "6"))
+KILLS = int(os.environ.get("WEFT_KILLS", "10"))
 OUTSIDE4, OUTSIDE6 = "203.0.113.9", "2001:db8::9"
 
 
