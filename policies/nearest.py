@@ -42,15 +42,27 @@ def nearest_miss(specs: Iterable[ResolvedSpec], packet: Packet, who: str, world:
 
 
 def _closeness(rule: ResolvedRule, packet: Packet) -> tuple[int, bool, bool]:
+    """A rule about addresses is never nearly about a workload, nor one about workloads about an address."""
     peer = peer_matches(rule.peers, packet.peer)
     protocol = rule.ports is None or any(protocol_matches(port, packet.protocol) for port in rule.ports)
     port = rule.ports is None or any(port_matches(port, packet) for port in rule.ports)
-    akin = bool(rule.peers.cidrs) if packet.peer.address is not None else bool(rule.peers.identities)
-    return peer + protocol + port, peer, akin
+    akin = peer or bool(rule.peers.cidrs if packet.peer.address is not None else rule.peers.identities)
+    return peer + protocol + port + akin, peer, akin
 
 
 def _detail(rule: ResolvedRule, failed: Field, packet: Packet, who: str, world: World) -> str:
     if failed is Field.PEER:
         word = "from" if packet.direction is Direction.INGRESS else "to"
         return f"it allows {word} {wording.peers(rule.peers, world)}, not {who}"
-    return f"it allows {wording.ports(rule.ports)}, not {wording.l4(packet.protocol, packet.port)}"
+    allowed = f"it allows {wording.ports(rule.ports)}, not {wording.l4(packet.protocol, packet.port)}"
+    names = dict.fromkeys(port.name for port in rule.ports or () if port.name)
+    return "; ".join([allowed, *(_named(name, packet, who) for name in names)])
+
+
+def _named(name: str, packet: Packet, who: str) -> str:
+    """What a port's name stands for where it counts: at the subject, or at the peer (P3)."""
+    ingress = packet.direction is Direction.INGRESS
+    known = packet.subject_ports if ingress else packet.peer.ports
+    numbers = [wording.l4(port.protocol, port.port) for port in known if port.name.lower() == name.lower()]
+    owner = "the workload itself" if ingress else who
+    return f"{name} is {wording.some(numbers)} of {owner}" if numbers else f"{owner} has no port named {name}"

@@ -114,9 +114,19 @@ def _refused(name: str, request: l7.Request, answer: l7.HttpAnswer) -> Http:
         return Http(True, False, f"{name}: no HTTP rule allows {asked}")
     origin, rule = answer.nearest
     path = rule.spec_path or origin.path
-    miss = Miss(Origin(origin.ref, path), answer.failed, f"it allows {wording.http(rule)}, not {asked}")
-    reason = f"{name}: no HTTP rule allows {asked}; nearest is {origin.ref} {path}, which fails on {answer.failed}"
-    return Http(True, False, reason, (), miss)
+    detail = f"it allows {wording.http(rule)}; the request has {_given(answer.failed, request)}"
+    reason = f"{name}: no HTTP rule allows {asked}; nearest is {origin.ref} {path}: {detail}"
+    return Http(True, False, reason, (), Miss(Origin(origin.ref, path), answer.failed, detail))
+
+
+def _given(field: str, request: l7.Request) -> str:
+    """What the request has in the field that a rule failed on."""
+    kind, _, header = field.partition(" ")
+    if kind == "header":
+        values = request.headers.get(header.lower())
+        return f"header {header}: {','.join(values)}" if values is not None else f"no header {header}"
+    value = {"method": request.method, "path": request.path, "host": request.host}[kind]
+    return f"{kind} {value}" if value else f"no {kind}"
 
 
 def _why(

@@ -82,7 +82,8 @@ def http(rule: HttpRule) -> str:
     """`GET /public host=a.b header X-Token`, `any request`."""
     parts = [rule.method, rule.path]
     parts.append(f"host={rule.host}" if rule.host else "")
-    parts += [f"header {h.name}" + (f": {h.value}" if h.value is not None else "") for h in rule.headers]
+    wanted = [h for h in rule.headers if not h.mismatch]  # the others deny nothing
+    parts += [f"header {h.name}" + (f": {h.value}" if h.value is not None else "") for h in wanted]
     return " ".join(part for part in parts if part) or "any request"
 
 

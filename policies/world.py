@@ -70,6 +70,7 @@ class World:
         self.around = around or Surroundings()
         self.cidrs = CidrIdentities()
         self.endpoints = _endpoints(part.addresses.values())
+        self._workloads = _first_pods(self.endpoints.values())
         self._compiler = Compiler(self.cidrs, Cookies())
         self._compiler.update(part, self.endpoints)
         self._policies = [part.policies[ref] for ref in sorted(part.policies)]  # so that equal worlds answer alike
@@ -162,9 +163,7 @@ class World:
         return self.pod(key)
 
     def _workload(self, key: str) -> Party | None:
-        namespace, _, name = key.partition("/")
-        own = [e.key for e in self.endpoints.values() if (e.namespace, e.workload_name) == (namespace, name)]
-        return self.pod(min(own)) if own else None
+        return self.pod(self._workloads[key]) if key in self._workloads else None
 
     def _nobody(self, key: str) -> Party:
         raise Unknown(f"there is no pod, Service or workload {key}")
@@ -229,6 +228,12 @@ def _endpoints(addresses: Iterable[AddressItem]) -> dict[str, EndpointItem]:
             namespace, name, ips, first.identity, first.named_ports, first.workload_kind, first.workload_name
         )
     return found
+
+
+def _first_pods(endpoints: Iterable[EndpointItem]) -> dict[str, str]:
+    """A pod for each workload, by "ns/name"."""
+    owned = [(e.key, f"{e.namespace}/{e.workload_name}") for e in endpoints if e.workload_name]
+    return {workload: key for key, workload in sorted(owned, reverse=True)}
 
 
 def _named_ports(addresses: Iterable[AddressItem]) -> dict[int, tuple[NamedPort, ...]]:

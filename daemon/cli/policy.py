@@ -65,8 +65,10 @@ def _verdict_parser(actions: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_source(parser)
-    parser.add_argument("--from", dest="source", metavar="NS/POD|IP")
-    parser.add_argument("--to", metavar="NS/POD|NS/SERVICE|IP", help="svc/NS/NAME means the Service in any case")
+    about = "a pod, or a workload such as a Deployment (its first pod), or an address"
+    parser.add_argument("--from", dest="source", metavar="NS/POD|IP", help=about)
+    about = "likewise; a Service, unless a pod has its name: svc/NS/NAME is the Service in any case"
+    parser.add_argument("--to", metavar="NS/POD|NS/SERVICE|IP", help=about)
     parser.add_argument("--port", help="the destination's, of a Service its own; the type for ICMP")
     parser.add_argument("--protocol", default="TCP", help="TCP, UDP, SCTP, ICMPv4 or ICMPv6 (default: %(default)s)")
     http = parser.add_argument_group("an HTTP request on the flow")

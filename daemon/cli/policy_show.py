@@ -37,7 +37,7 @@ def answer(found: Answer) -> list[str]:
 def _side(side: Side) -> list[str]:
     name = wording.direction(side.direction).ljust(8)
     word = "to proxy" if side.redirected else "allowed" if side.allowed else "denied"
-    return [f"  {name}  {word.ljust(8)}  {side.reason}"]
+    return [f"  {name}  {word.ljust(8)}  {side.reason.removeprefix(f'{word} ')}"]
 
 
 def _backends(found: Answer) -> str:

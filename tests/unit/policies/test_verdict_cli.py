@@ -314,6 +314,43 @@ def test_a_line_is_read_generously(shell: Shell, line: object) -> None:
     assert shell.code == 0
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--method", "POST", "--path", "/public"), "it allows GET /public; the request has method POST"),
+        (("--path", "/private"), "it allows GET /public; the request has path /private"),
+        (("--path", ""), "it allows GET /public; the request has no path"),
+    ],
+)
+def test_a_refused_request_is_told_what_would_have_passed(shell: Shell, flags: tuple[str, ...], told: str) -> None:
+    answer = shell.ask("default/foo", "default/orders", 80, *flags)
+    assert answer["http"]["nearest"]["detail"] == told
+    assert answer["reason"].endswith(told)
+
+
+def test_what_a_named_port_stands_for_is_told(shell: Shell) -> None:
+    nearest = shell.ask("default/foo", "default/orders", 81)
+    assert nearest["verdict"] == "DENIED"
+    pod = shell.ask("default/foo", "svc/default/orders", 80)["backends"][0]["to"]
+    reason = shell.ask("default/foo", pod, 81)["reason"]
+    assert reason.endswith("it allows http/TCP, not 81/TCP; http is 8080/TCP of the workload itself")
+
+
+def test_a_rule_about_addresses_is_not_nearly_about_a_workload(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "manifests" / "bar2.yaml").write_text(BAR_TO_FOO)
+    nearest = shell.ask("default/bar", "other/foo", 80)["egress"]["nearest"]
+    assert (nearest["name"], nearest["failed"]) == ("to-foo", "peer")
+    assert shell.ask("default/bar", "192.0.2.200", 80)["egress"]["nearest"]["name"] == "bar"
+
+
+BAR_TO_FOO = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: to-foo}
+spec:
+  endpointSelector: {matchLabels: {app: bar}}
+  egress: [{toEndpoints: [{matchLabels: {app: foo}}], toPorts: [{ports: [{port: '81', protocol: TCP}]}]}]
+"""
 WATCHED = """
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy
