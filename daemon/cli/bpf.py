@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from weft.daemon.cli import client, service
-from weft.daemon.cli.failure import Failure
 from weft.daemon.cli.table import labels_cell, show
 
 POLICY = (
@@ -58,7 +57,7 @@ def listing(
     for word in words:
         parser = verbs.add_parser(word, help=text)
         if endpoint:
-            parser.add_argument("endpoint", nargs="?", default="", help="NS/POD, or its number (default: all)")
+            parser.add_argument("endpoint", nargs="?", default="", help=f"{client.ENDPOINT} (default: all)")
             parser.add_argument("-n", "--numeric", action="store_true", help="identities as numbers")
         client.add_options(parser)
         parser.set_defaults(run=run)
@@ -66,11 +65,9 @@ def listing(
 
 def run_policy(options: argparse.Namespace) -> int:
     tables = []
-    for node, path in client.daemons(options.run_dir, options.node).items():
-        for endpoint in owners(path, options.endpoint):
+    for node, (path, endpoints) in client.owners(options.run_dir, options.node, options.endpoint).items():
+        for endpoint in endpoints:
             tables.append({"node": node, **client.query(path, "policy-table", endpoint)})
-    if options.endpoint and not tables:
-        raise Failure(f"no endpoint {options.endpoint}")
     if options.output != "table":
         show(tables, options.output, (), ())
         return 0
@@ -82,13 +79,6 @@ def run_policy(options: argparse.Namespace) -> int:
             print("Policy stats empty. Perhaps the policy enforcement is disabled?")
         print()
     return 0
-
-
-def owners(path: Any, wanted: str) -> list[str]:
-    """The endpoints of one daemon that are meant; none if it has not got the one that is."""
-    every = client.query(path, "endpoints")
-    names = {str(each["id"]): f"{each['namespace']}/{each['name']}" for each in every}
-    return [name for number, name in names.items() if wanted in ("", name, number)]
 
 
 def policy_line(entry: dict[str, Any], numeric: bool) -> tuple[str, ...]:
@@ -110,13 +100,12 @@ def run_ct(options: argparse.Namespace) -> int:
     rows: list[Sequence[object]] = []
     value: list[dict[str, Any]] = []
     more = False
-    for node, path in client.daemons(options.run_dir, options.node).items():
-        if options.endpoint and not owners(path, options.endpoint):
-            continue
-        answer = client.query(path, "conntrack", options.endpoint)
-        value += [{"node": node, **entry} for entry in answer["entries"]]
-        rows += [ct_line(entry) for entry in answer["entries"]]
-        more = more or answer["more"]
+    for node, (path, endpoints) in client.owners(options.run_dir, options.node, options.endpoint).items():
+        for endpoint in endpoints if options.endpoint else [""]:
+            answer = client.query(path, "conntrack", endpoint)
+            value += [{"node": node, **entry} for entry in answer["entries"]]
+            rows += [ct_line(entry) for entry in answer["entries"]]
+            more = more or answer["more"]
     show(value, options.output, CT, rows)
     if more and options.output == "table":
         print("... and more: name an endpoint")

@@ -77,6 +77,34 @@ def query_all(run_dir: str, node: str, what: str, arg: str = "") -> dict[str, An
     return {name: query(path, what, arg) for name, path in daemons(run_dir, node).items()}
 
 
+#: What `owners` takes, for help texts.
+ENDPOINT = "NS/POD, a workload's NS/NAME, the bare name of either, or an endpoint's number"
+
+
+def owners(run_dir: str, node: str, wanted: str) -> dict[str, tuple[Path, list[str]]]:
+    """The endpoints that are meant, NS/POD, by node, with the socket to ask; "" means all. Failure if a name is of
+    nobody, or of things in several namespaces."""
+    found = {
+        name: (path, [each for each in query(path, "endpoints") if means(wanted, each)])
+        for name, path in daemons(run_dir, node).items()
+    }
+    namespaces = {each["namespace"] for _, rows in found.values() for each in rows}
+    if wanted and not namespaces:
+        raise Failure(f"no endpoint {wanted}: `weft endpoint list` shows those there are")
+    if wanted and "/" not in wanted and not wanted.isdigit() and len(namespaces) > 1:
+        ways = " or ".join(f"{each}/{wanted}" for each in sorted(namespaces))
+        raise Failure(f"{wanted} is in several namespaces: {ways}", 2)
+    return {n: (path, [f"{e['namespace']}/{e['name']}" for e in rows]) for n, (path, rows) in found.items() if rows}
+
+
+def means(wanted: str, endpoint: dict[str, Any]) -> bool:
+    """Whether somebody who typed `wanted` means this endpoint: by number, name, or the workload it is of."""
+    workload = str(endpoint.get("workload") or "").rpartition(" ")[2].rpartition("/")[2]
+    names = {endpoint["name"], workload} - {""}
+    qualified = {f"{endpoint['namespace']}/{name}" for name in names}
+    return wanted in {"", str(endpoint["id"])} | names | qualified
+
+
 def operator_status(run_dir: str) -> control_pb2.StatusReply | None:
     """None where no operator runs on this machine."""
     from weft.policies.wire.pb import control_pb2

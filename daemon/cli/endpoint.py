@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from weft.daemon.cli import client
-from weft.daemon.cli.failure import Failure
 from weft.daemon.cli.table import labels_cell, show
 
 #: Cilium's columns, for the scripts that read them; the second line is part of the header.
@@ -30,7 +29,7 @@ def register(commands: Any) -> None:
     client.add_options(listing)
     listing.set_defaults(run=run_list)
     one = verbs.add_parser("get", help="one endpoint, whole")
-    one.add_argument("endpoint", help="NS/POD, or its number")
+    one.add_argument("endpoint", help=client.ENDPOINT)
     client.add_options(one)
     one.set_defaults(run=run_get, output="yaml")
 
@@ -53,13 +52,11 @@ def line(node: str, each: dict[str, Any]) -> tuple[str, ...]:
 
 
 def run_get(options: argparse.Namespace) -> int:
-    found = []
-    for name, path in client.daemons(options.run_dir, options.node).items():
-        try:
-            found += [{"node": name, **each} for each in client.query(path, "endpoints", options.endpoint)]
-        except Failure as failure:
-            last = failure
-    if not found:
-        raise last
+    found = [
+        {"node": node, **each}
+        for node, (path, endpoints) in client.owners(options.run_dir, options.node, options.endpoint).items()
+        for endpoint in endpoints
+        for each in client.query(path, "endpoints", endpoint)
+    ]
     show(found, "yaml" if options.output == "table" else options.output, (), ())
     return 0

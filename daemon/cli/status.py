@@ -1,11 +1,16 @@
-"""`weft status`: one look that says whether the mesh works, and what was refused. Exit code 1 if it does not."""
+"""`weft status`: one look that says whether the mesh works, and what was refused.
+
+Exit code 0: all is well (warnings are). 1: something is refused, a problem, or not connected, or nobody answers.
+2: wrong arguments. So it serves as a probe.
+"""
 
 from __future__ import annotations
 
 import argparse
+import textwrap
 from typing import TYPE_CHECKING, Any
 
-from weft.daemon.cli import client
+from weft.daemon.cli import client, node_status
 from weft.daemon.cli.failure import Failure
 
 if TYPE_CHECKING:
@@ -34,7 +39,9 @@ def run(options: argparse.Namespace) -> int:
 
         show({"operator": operator_json(operator), "nodes": nodes}, options.output, (), ())
     else:
-        print("\n".join(lines(operator, nodes, options.verbose)))
+        from weft.daemon.cli.printer import harmless
+
+        print("\n".join(map(harmless, lines(operator, nodes, options.verbose))))
     return 0 if healthy(operator, nodes) else 1
 
 
@@ -47,57 +54,52 @@ def operator_json(operator: control_pb2.StatusReply | None) -> Any:
 
 
 def healthy(operator: control_pb2.StatusReply | None, nodes: dict[str, Any]) -> bool:
-    errors = operator is not None and any(not problem.warning for problem in operator.problems)
-    return bool(nodes) and not errors and all(node.get("ok", False) for node in nodes.values())
+    return bool(nodes) and not troubles(operator) and all(map(node_status.healthy, nodes.values()))
+
+
+def troubles(operator: control_pb2.StatusReply | None) -> list[str]:
+    """What the operator knows to be wrong."""
+    if operator is None:
+        return []
+    out = [problem_line(problem) for problem in operator.problems if not problem.warning]
+    out += [f"REFUSED by {n.name}: {each.resource}: {each.reason}" for n in operator.nodes for each in n.refusals]
+    return out + [f"PROBLEM: node {node.name} is not connected" for node in operator.nodes if not node.connected]
 
 
 def lines(operator: control_pb2.StatusReply | None, nodes: dict[str, Any], verbose: bool) -> list[str]:
     out = operator_lines(operator)
     for name, node in nodes.items():
-        out += ["", *node_lines(name or node.get("node", ""), node, verbose)]
+        out += ["", *node_status.lines(name or node.get("node", ""), node, verbose)]
+    if not nodes:
+        out += ["", "PROBLEM: no daemon answers on this machine"]
     return out
 
 
 def operator_lines(operator: control_pb2.StatusReply | None) -> list[str]:
     if operator is None:
         return ["Operator:        not on this machine"]
-    counts = ", ".join(f"{kind} {count}" for kind, count in sorted(operator.counts.items()))
+    wrong = troubles(operator)
+    warnings = [problem_line(problem) for problem in operator.problems if problem.warning]
     connected = sum(1 for node in operator.nodes if node.connected)
     behind = [node.name for node in operator.nodes if node.acknowledged < operator.revision]
-    out = [
-        f"Operator:        Ok   {operator.version}, revision {operator.revision}",
+    counts = [f"{kind} {number}" for kind, number in sorted(operator.counts.items())]
+    return [
+        f"Operator:        {'NOT OK' if wrong else 'OK'}   {operator.version}, revision {operator.revision}",
+        *(f"  {text}" for text in wrong + warnings),
         f"  Nodes:         {connected}/{len(operator.nodes)} connected"
         + (f", not yet at this revision: {', '.join(behind)}" if behind else ""),
-        f"  Objects:       {counts or 'none'}",
+        *wrapped("  Objects:       ", counts or ["none"]),
     ]
-    for node in operator.nodes:
-        out += [f"  REFUSED by {node.name}: {refusal.resource}: {refusal.reason}" for refusal in node.refusals]
-    return out + [problem_line(problem) for problem in operator.problems]
+
+
+def wrapped(title: str, words: list[str]) -> list[str]:
+    """Comma-separated, over several lines, none of them longer than a terminal."""
+    together = ", ".join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in words)
+    text = [line.replace("\N{NO-BREAK SPACE}", " ") for line in textwrap.wrap(together, 110 - len(title))]
+    return [title + text[0], *(" " * len(title) + line for line in text[1:])]
 
 
 def problem_line(problem: control_pb2.Problem) -> str:
     file = f"{problem.file}:{problem.line}" if problem.file and problem.line else problem.file
     where = ": ".join(part for part in (file, problem.object, problem.path) if part)
-    return f"  {'warning' if problem.warning else 'REFUSED'}: {where}: {problem.reason}"
-
-
-def node_lines(name: str, node: dict[str, Any], verbose: bool) -> list[str]:
-    """The fields are those of Query("status") in daemon/README; what a daemon does not send is not shown."""
-    out = [f"Node {name}:".ljust(17) + ("Ok" if node.get("ok") else "NOT OK")]
-    plain = (key for key in node if key not in {"ok", "node", "problems", "maps", "stats"})
-    for key in plain:
-        out.append(f"  {key.replace('_', ' ').capitalize()}:".ljust(25) + brief(node[key]))
-    if verbose:
-        for key in ("maps", "stats"):
-            out += [f"  {key}:"] + [f"    {k}: {brief(v)}" for k, v in node.get(key, {}).items()]
-    return out + [f"  PROBLEM: {brief(problem)}" for problem in node.get("problems", ())]
-
-
-def brief(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {brief(inner)}" for key, inner in value.items())
-    if isinstance(value, list):
-        return ", ".join(brief(inner) for inner in value) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
+    return f"{'warning' if problem.warning else 'REFUSED'}: {where}: {problem.reason}"
