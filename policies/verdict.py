@@ -127,19 +127,18 @@ class Judge:
 
 
 def backends(service: ServiceItem, protocol: Protocol, port: int) -> tuple[list[BackendItem], str]:
-    """Where a connection to the service's port may go; none: the reason. A headless service has no port of its
-    own: its name gives the backends' addresses, and the port is theirs as asked."""
-    if service.headless:
-        ips = {b.ip: b for item in service.ports for b in item.backends}
+    """Where a connection to the service's port may go; none: the reason. The name of a headless service gives its
+    backends' addresses: a port that it does not declare is theirs as asked."""
+    item = _service_port(service, protocol, port)
+    if item is None and service.headless:
+        ips = {b.ip: b for declared in service.ports for b in declared.backends}
         found = [BackendItem(ip, port, b.node, b.pod) for ip, b in ips.items()]
         return found, f"Service {service.key} has no ready backend"
-    item = _service_port(service, protocol, port)
     if item is None:
         has = ", ".join(wording.l4(p.protocol, p.port) for p in service.ports) or "none"
         return [], f"Service {service.key} has no port {wording.l4(protocol, port)} (it has {has})"
-    return _of_families(
-        service, item.backends
-    ), f"Service {service.key} has no ready backend for {wording.l4(protocol, port)}"
+    why = f"Service {service.key} has no ready backend for {wording.l4(protocol, port)}"
+    return _of_families(service, item.backends), why
 
 
 def _of_families(service: ServiceItem, found: Iterable[BackendItem]) -> list[BackendItem]:

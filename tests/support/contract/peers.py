@@ -156,7 +156,17 @@ SERVICES = [
     Row("a Service without ready pods", "", (), ("foo > default/nobody:80",)),
     Row("a Service without that port", "", (), ("foo > front:9000", "foo > front:8000/udp")),
     Row(
-        "a headless Service: any port, its pods' own",
+        "a headless Service's port is its target's too",
+        both(
+            "apiVersion: v1\nkind: Service\nmetadata: {name: h}\n"
+            "spec: {clusterIP: None, selector: {app: dep}, ports: [{port: 80, targetPort: web}]}\n",
+            cnp("endpointSelector: {matchLabels: {app: dep}}\ningress: [{" + ports("port: '7000'") + "}]"),
+        ),
+        ("s > default/h:80", "s > default/h:7000"),
+        ("s > default/h:81",),
+    ),
+    Row(
+        "a headless Service: any other port, its pods' own",
         cnp("endpointSelector: {matchLabels: {app: foo}}\ningress: [{" + ports("port: '80'") + "}]"),
         ("s > direct:80",),
         ("s > direct:81",),

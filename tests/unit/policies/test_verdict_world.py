@@ -179,11 +179,10 @@ def test_two_workloads_are_judged_over_a_family_they_share() -> None:
     assert not ask(of, "default/s", "default/four").allowed
 
 
-def test_a_headless_services_port_is_its_backends_as_asked() -> None:
-    rule = policy("{endpointSelector: {matchLabels: {app: four}}, ingress: [{toPorts: [{ports: [{port: '80'}]}]}]}")
-    of = judge(NODES, PODS, rule)
-    assert ask(of, "default/s", "default/nameless", 80).allowed
-    assert not ask(of, "default/s", "default/nameless", 8080).allowed
+@pytest.mark.parametrize(("asked", "judged"), [(80, 8080), (8080, 8080), (81, 81)])
+def test_a_headless_services_port_is_its_target_and_another_its_backends_as_asked(asked: int, judged: int) -> None:
+    (backend,) = ask(judge(NODES, PODS), "default/s", "default/nameless", asked).backends
+    assert (backend.to, backend.port) == ("default/four", judged)
 
 
 @pytest.mark.parametrize("name", ["default/nobody", "svc/default/s", "pod/default/kubernetes", "a/b/c", "/", ""])
