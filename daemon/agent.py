@@ -29,6 +29,7 @@ from weft.policies.delta import (
     between_nodes,
     full_update,
 )
+from weft.policies.model import ObjectRef
 from weft.policies.snapshot import ClusterPart, NodePart, Snapshot
 from weft.policies.wire import convert
 from weft.policies.wire.pb import control_pb2 as pb
@@ -47,6 +48,7 @@ class Agent:
         self.epoch = ""
         self.in_force = 0  # revision of the snapshot that the kernel holds
         self.problem = ""  # why it does not hold the one we have
+        self.forgotten: set[ObjectRef] = set()  # policies that an operator with an older count no longer knows
         self.on_change: Callable[[float, bool], None] = lambda seconds, whole: None
         self.directory = NodeDirectory(node, datapath.cookies, datapath.cidrs, self._interface)
         self.facts = Facts()
@@ -85,6 +87,7 @@ class Agent:
             raise OutOfOrder(f"a difference of operator {update.epoch}, and we hold one of {self.epoch or 'none'}")
         snapshot = apply(held, update, self.node)
         cluster, own = _really(held, update, snapshot)
+        self._notice_loss(held, update, cluster)
         self.epoch = update.epoch
         self._keep(message, snapshot)
         self._take(snapshot, cluster, own)
@@ -102,6 +105,18 @@ class Agent:
         self._soon = None
         self.datapath.take_facts(self.facts)
         self.settle()
+
+    def _notice_loss(self, held: Snapshot | None, update: Update, cluster: ClusterDelta) -> None:
+        """Revisions never go back, but for an operator that lost its state (or is another cluster's). It is
+        believed: nobody can tell that from one that was set up anew. But what it lifts by not knowing it is told,
+        until it is there again or we are started anew."""
+        if held is not None and update.epoch != self.epoch and update.revision < held.revision:
+            self.forgotten |= cluster.policies_gone
+            log.error(
+                "the operator began anew: revision %d after %d, %d policies gone",
+                update.revision, held.revision, len(cluster.policies_gone),
+            )  # fmt: skip
+        self.forgotten -= cluster.policies.keys()
 
     def _keep(self, message: pb.Update, snapshot: Snapshot) -> None:
         raw = message.SerializeToString()

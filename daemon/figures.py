@@ -27,6 +27,11 @@ class Figures:
         """What keeps this node from being as it should; empty: nothing."""
         node, agent, upstream = self._node, self._node.agent, self._node.upstream
         told = [f"{part}: {what}" for part, what in node.trouble.items()]
+        if forgotten := node.agent.forgotten:
+            names = ", ".join(sorted(map(str, forgotten))[:5])
+            told.append(
+                f"the operator lost its state, and with it {len(forgotten)} policies that were in force: {names}"
+            )
         told += [f"{resource}: {why}" for resource, why in sorted(agent.refusals().items())]
         if agent.snapshot is None:
             told.append("no snapshot yet: what the kernel held before is in force")

@@ -73,6 +73,7 @@ class Node:
         await self._open_kernel()
         self._build()
         await self._learn_facts()
+        self._forget_the_dead()
         self.agent.restore()
         await self._serve()
         if self.settings.operator:
@@ -162,6 +163,12 @@ class Node:
         self.programs.renew(self.watch.facts.links)
         self.agent.datapath.writer.have.attached = self.programs.attached()
         self.agent.datapath.take_facts(self._facts())
+
+    def _forget_the_dead(self) -> None:
+        """Connections of endpoints that went before us: their ids may soon mean others."""
+        living = {row.ep_id for row in self.agent.datapath.writer.have.endpoints.values()}
+        for _ in self.sweeper.sweep(living):
+            pass
 
     def _facts(self) -> Facts:
         known = self.watch.facts

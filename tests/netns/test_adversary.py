@@ -147,6 +147,56 @@ def test_a_workload_that_changes_its_identity_is_denied_at_every_moment(lab: Lab
     assert total(heard) == 0
 
 
+def test_an_operator_that_lost_its_state_numbers_anew_and_nobody_takes_anothers_number(lab: Lab) -> None:
+    """a was 300 and another 400; then they are the other way round, and policy means the same. Many times."""
+    other = "10.244.1.99"
+    lab.in_node("ip", "route", "add", f"{other}/32", "via", lab.ip("b"), "dev", "wb", "onlink")
+    held = lab.operator.snapshot
+    names = {n: IdentityItem(n, Labels.k8s({"number": str(n)})) for n in (300, 400)}
+
+    def number_anew(a: int, b_allows: int) -> None:
+        policy = allow("one", B, {b_allows})
+        policy = replace(
+            policy,
+            specs=tuple(replace(s, rules=tuple(replace(r, ports=None) for r in s.rules)) for s in policy.specs),
+        )
+        ips = {lab.ip("a"): a, lab.ip("a", 6): a, other: b_allows}
+        addresses = {ip: AddressItem(ip, n, lab.node, "default/x") for ip, n in ips.items()}
+        revision = lab.operator.publish(
+            policies={policy.ref: policy},
+            identities={**held.cluster.identities, **names},
+            addresses={**held.cluster.addresses, **addresses},
+            endpoints={**held.own.endpoints, "default/a": replace(held.own.endpoints["default/a"], identity=a)},
+        )
+        lab.operator.wait(revision)
+
+    number_anew(300, 400)
+    heard, hammering = hear(lab, 9008), hammer(lab, lab.ip("b"), 9008)
+    for _ in range(10):
+        number_anew(400, 300)
+        number_anew(300, 400)
+    assert total(hammering) > 1000
+    assert total(heard) == 0
+    lab.in_node("ip", "route", "del", f"{other}/32")
+
+
+def test_an_operator_that_lost_its_state_is_believed_but_not_silently(lab: Lab) -> None:
+    """Nobody can tell it from one that was set up anew; what it lifts stands in the status."""
+    policy = allow("web", B, {A}, 81)
+    lab.set_policies(policy)
+    before, epoch = lab.operator.snapshot, lab.operator.epoch
+    lab.operator.stop()
+    lab.operator.epoch = epoch + "-anew"
+    lab.operator.snapshot = replace(before, revision=1, cluster=replace(before.cluster, policies={}))
+    lab.operator.acks.clear()
+    lab.operator.start()
+    lab.operator.wait(1)
+    (problem,) = lab.query("status")["problems"]
+    assert "lost its state" in problem and "default/web" in problem
+    lab.set_policies(policy)
+    assert lab.query("status")["ok"]
+
+
 def test_a_prefix_that_is_denied_by_other_words_is_denied_at_every_moment(lab: Lab) -> None:
     """Half of it and the other half, then the whole of something wider: each time all of it is denied."""
     words = [["198.51.100.0/24"], ["198.51.100.0/25", "198.51.100.128/25"], ["198.51.0.0/16"], ["198.51.100.7/32"]]
@@ -236,6 +286,31 @@ def test_an_interface_that_is_made_anew_with_its_old_number_is_guarded(lab: Lab)
     lab.set_policies()
     assert lab.connects("a", lab.ip("c"), 80) == "ok", "or nothing was shown"
     lab.remove_pod("c")
+
+
+def test_who_gets_the_id_of_one_that_is_gone_inherits_none_of_its_connections(lab: Lab) -> None:
+    """The daemon ends before it has swept, and the next one counts on from the ids that it finds."""
+    lab.add_pod("d", 303)
+    lab.wait_ready("d")
+    hammering = hammer(lab, lab.ip("b"), 9009, pod="d")
+    time.sleep(0.1)
+    total(hammering)
+    (row,) = (row for row in lab.query("endpoints") if row["name"] == "d")
+    assert lab.query("conntrack", "default/d")["entries"]
+    lab.remove_pod("d")
+    held = lab.operator.snapshot
+    gone = {key: item for key, item in held.own.endpoints.items() if key != "default/d"}
+    lab.operator.wait(lab.operator.publish(endpoints=gone))
+    lab.stop_daemon(signal.SIGKILL)
+    lab.start_daemon()
+    lab.add_pod("e", 304)
+    lab.wait_ready("e")
+    (successor,) = (each for each in lab.query("endpoints") if each["name"] == "e")
+    if successor["id"] == row["id"]:
+        assert lab.query("conntrack", "default/e")["entries"] == []
+    else:
+        assert [e for e in lab.query("conntrack")["entries"] if e["endpoint_id"] == row["id"]] == []
+    lab.remove_pod("e")
 
 
 def test_links_that_somebody_unpinned_are_made_again(lab: Lab) -> None:
