@@ -25,8 +25,10 @@ static __always_inline int weft_connect(__u8 protocol, __u64 cookie, const struc
 
 	weft_service_key(service, protocol, &key);
 	value = weft_lookup(services, &key);
-	if (!value || value->flags & WEFT_SVC_PROXY) /* 1, 2 */
+	if (!value || value->flags & WEFT_SVC_PROXY) { /* 1, 2 */
+		weft_forget(cookie, service);
 		return WEFT_LEAVE;
+	}
 	service_id = value->service_id;
 	if (!weft_choose(&key, value->count, &pick, to)) /* 4, 5 */
 		return weft_refuse(protocol, cookie, service);

@@ -124,6 +124,15 @@ static __always_inline void weft_remember(__u64 cookie, const struct weft_addres
 		weft_stat(WEFT_STAT_REVERSE_FAILED);
 }
 
+/* A socket that now asks for the backend itself is to be shown the backend. */
+static __always_inline void weft_forget(__u64 cookie, const struct weft_address *backend)
+{
+	struct weft_reverse_key key;
+
+	weft_reverse_key(cookie, backend, &key);
+	weft_delete(reverse, &key);
+}
+
 static __always_inline const struct weft_reverse_value *weft_shown(__u64 cookie, const struct weft_address *backend)
 {
 	struct weft_reverse_key key;

@@ -195,6 +195,17 @@ def test_a_backend_of_the_other_family_is_of_no_use(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("family", [4, 6])
+def test_a_socket_that_turns_to_the_backend_itself_is_shown_the_backend(shop: Shop, family: int) -> None:
+    port = shop.backend(1, family, UDP)
+    shop.service(family, 80, UDP, [1])
+    number = shop.pod.call(sockets.datagram_socket, family, (SERVICE[family], 80))
+    assert shop.pod.call(sockets.peer, number) == (SERVICE[family], 80)
+    shop.pod.call(sockets.connect, number, (LOOPBACK[family], port))
+    assert shop.pod.call(sockets.peer, number) == (LOOPBACK[family], port)
+    assert shop.pod.call(sockets.send, number) == ((LOOPBACK[family], port), port)
+
+
+@pytest.mark.parametrize("family", [4, 6])
 def test_a_connected_datagram_socket_keeps_its_backend(shop: Shop, family: int) -> None:
     for number in (1, 2, 3):
         shop.backend(number, family, UDP)

@@ -139,6 +139,11 @@ def send(number: int, to: Address | None = None) -> tuple[Address, int]:
     return source[:2], int(answer)
 
 
+def connect(number: int, to: Address) -> None:
+    """Once more, to somebody else."""
+    _kept[number].connect(to)
+
+
 def peer(number: int) -> Any:
     return _kept[number].getpeername()[:2]
 
