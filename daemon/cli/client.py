@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RUN_DIR = "/run/weft"
 TIMEOUT = 5.0  # seconds
+FORMS = ("table", "json", "yaml")
 
 
 def default_run_dir() -> str:
@@ -34,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser, *, node: bool = True, output: b
     if node:
         parser.add_argument("--node", default="", help="only this node (default: all nodes of this machine)")
     if output:
-        parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
+        parser.add_argument("-o", "--output", choices=FORMS, default="table", help="(%(default)s)")
 
 
 def daemons(run_dir: str, node: str = "") -> dict[str, Path]:
@@ -57,6 +58,8 @@ def call(socket: Path, service: str, method: str, request: Any) -> Any:
 
     from weft.policies.wire.pb import control_pb2_grpc, node_pb2_grpc
 
+    if not may_use(socket):
+        raise Failure(f"{socket} is not yours to use: run it as root")
     stubs: dict[str, Any] = {"node": node_pb2_grpc.NodeStub, "objects": control_pb2_grpc.ObjectsStub}
     # The default authority of a unix channel is the socket's path, which HTTP/2 servers may refuse.
     with grpc.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost")]) as channel:
@@ -64,6 +67,11 @@ def call(socket: Path, service: str, method: str, request: Any) -> Any:
             return getattr(stubs[service](channel), method)(request, timeout=TIMEOUT)
         except grpc.RpcError as error:
             raise Failure(f"{socket}: {error.details() or error.code().name}") from None
+
+
+def may_use(socket: Path) -> bool:
+    """Whether this user may connect to a socket that is there."""
+    return not os.path.exists(socket) or os.access(socket, os.R_OK | os.W_OK)
 
 
 def query(socket: Path, what: str, arg: str = "") -> Any:

@@ -22,7 +22,9 @@ def register(commands: Any) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="nodes|namespaces", required=True)
     for name, run in (("nodes", list_nodes), ("namespaces", list_namespaces)):
         kind = kinds.add_parser(name, aliases=["node"] if name == "nodes" else ["namespace", "ns"])
-        kind.add_argument("-o", "--output", choices=("table", "wide", "json"), default="table")
+        kind.add_argument(
+            "-o", "--output", choices=("table", "wide", "json"), default="table", help="(%(default)s)"
+        )
         observers.add_options(kind)
         kind.set_defaults(run=run)
 

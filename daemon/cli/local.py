@@ -95,14 +95,14 @@ def _register_pods(actions: Any) -> None:
     parser.add_argument("pod", metavar="POD", help="a pod, or a workload: then its first; NS/POD is fine too")
     _exec_options(parser)
     parser.set_defaults(container="", stdin=False, tty=False, namespace="default", run_dir=client.default_run_dir())
-    parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD...")
+    parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD...", help="the command and its arguments")
     parser.set_defaults(run=execute)
     parser = actions.add_parser("logs", help="what a pod wrote", description="Prints what a pod wrote.")
     _run_dir(parser)
     _namespace(parser, "of the pod")
     parser.add_argument("pod", metavar="POD", help="a pod, or a workload: then its first")
     parser.add_argument("-c", "--container", default="", help="(the first)")
-    parser.add_argument("-f", "--follow", action="store_true")
+    parser.add_argument("-f", "--follow", action="store_true", help="and what comes")
     parser.add_argument("-p", "--previous", action="store_true", help="of the run before the last restart")
     parser.add_argument("--tail", type=int, default=-1, metavar="LINES", help="only the last so many (all)")
     parser.set_defaults(run=logs)
@@ -134,7 +134,9 @@ def _register_get(actions: Any) -> None:
     parser.add_argument(
         "-A", "--all-namespaces", dest="namespace", action="store_const", const="", help="as without -n"
     )
-    parser.add_argument("-o", "--output", choices=("table", "wide", "json", "yaml"), default="table")
+    parser.add_argument(
+        "-o", "--output", choices=("table", "wide", "json", "yaml"), default="table", help="(%(default)s)"
+    )
     parser.set_defaults(run=get)
 
 
@@ -216,9 +218,13 @@ def execute(options: argparse.Namespace) -> int:
 
     # argparse's own remainder begins right behind POD: options that stand there are read now.
     at = options.argv.index("--") if "--" in options.argv else 0
-    late = argparse.ArgumentParser(prog="weft local exec POD")
+    from weft.daemon.cli.main import Parser
+
+    late = Parser(prog="weft local exec")
     _exec_options(late)
-    late.parse_args(options.argv[:at], options)
+    _, unknown = late.parse_known_args(options.argv[:at], options)
+    if unknown:
+        late.error(f"what is {' '.join(unknown)}? The command stands behind --")
     command = options.argv[at + 1 :] if "--" in options.argv else options.argv
     if not command or command[0].startswith("-"):
         raise Failure("which command? weft local exec [OPTIONS] POD -- CMD...", 2)

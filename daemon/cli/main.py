@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from typing import NoReturn
 
 from weft.daemon.cli.failure import Failure
 from weft.policies.errors import Invalid
@@ -28,9 +30,25 @@ COMMANDS = {
 }
 
 
-def parser(only: str | None = None) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Its errors are one line, and say where the rest is: the usage of `observe` alone fills a screen."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (`{self.prog} --help`)\n")
+
+    def below(self, words: Sequence[str]) -> argparse.ArgumentParser:
+        """The parser of the command that `words` get to."""
+        at: argparse.ArgumentParser = self
+        for word in words:
+            below = [action.choices for action in at._actions if isinstance(action, argparse._SubParsersAction)]
+            if below and word in below[0]:
+                at = below[0][word]
+        return at
+
+
+def parser(only: str | None = None) -> Parser:
     """The command line. `only`: import the module of that command alone; the others show as names."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="weft", description="Weft, a service mesh without sidecars: policy, flows and state of a node."
     )
     top.add_argument("--version", action="version", version=f"weft {metadata.version('weft')}")
@@ -53,7 +71,10 @@ def asked_for(arguments: Sequence[str]) -> str | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = parser(asked_for(words)).parse_args(words)
+        top = parser(asked_for(words))
+        options, unknown = top.parse_known_args(words)
+        if unknown:
+            top.below(words).error(f"what is {shlex.join(unknown)}?")
         return int(options.run(options) or 0)
     except Invalid as refused:
         print(f"weft: {refused}", file=sys.stderr)

@@ -24,11 +24,8 @@ def healthy(node: Mapping[str, Any]) -> bool:
 def lines(name: str, node: Mapping[str, Any], verbose: bool, now: float | None = None) -> list[str]:
     about = [str(node.get("version", ""))]
     about += [f"up {span(node['uptime_seconds'])}"] if "uptime_seconds" in node else []
-    out = [
-        f"Node {name}:".ljust(WIDTH)
-        + ("OK" if healthy(node) else "NOT OK")
-        + f"   {', '.join(filter(None, about))}"
-    ]
+    head = f"Node {name}:".ljust(WIDTH) + ("OK" if healthy(node) else "NOT OK")
+    out = [f"{head}   {', '.join(filter(None, about))}".rstrip()]
     out += [f"  {text}" for text in complaints(node)]
     out += [
         f"  {title}:".ljust(WIDTH) + text

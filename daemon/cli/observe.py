@@ -116,19 +116,28 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 def add_formats(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("format")
-    group.add_argument("-o", "--output", type=str.lower, choices=(*FORMS, "tab"), default="compact")
-    group.add_argument("--print-node-name", action="store_true")
+    group.add_argument(
+        "-o", "--output", type=str.lower, choices=(*FORMS, "tab"), default="compact", help="(%(default)s)"
+    )
+    group.add_argument("--print-node-name", action="store_true", help="which node saw it, in [ ]")
     group.add_argument("--print-policy-names", action="store_true", help="which policies allowed or denied")
     group.add_argument("--time-format", default="StampMilli", metavar="NAME", help=", ".join(times.FORMATS))
     group.add_argument(
         "--ip-translation", action=argparse.BooleanOptionalAction, default=True, help="names for addresses"
     )
     group.add_argument("--numeric", action="store_true", help="addresses only")
-    group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    group.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="(%(default)s: on a terminal)"
+    )
     group.add_argument(
         "--field-mask", action="append", default=[], metavar="FIELD,...", help="json: only these fields"
     )
-    group.add_argument("--use-default-field-masks", action=argparse.BooleanOptionalAction, default=True)
+    group.add_argument(
+        "--use-default-field-masks",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="lines: ask the servers only for what they show",
+    )
     group.add_argument(
         "--input-file", default="", metavar="FILE", help="flows of a file (-: stdin), as -o json wrote them"
     )
@@ -136,7 +145,7 @@ def add_formats(parser: argparse.ArgumentParser) -> None:
         "--print-raw-filters", action="store_true", help="the filters as JSON in YAML, and nothing else"
     )
     group.add_argument("-s", "--silent-errors", action="store_true", help="no words about nodes in trouble")
-    group.add_argument("-D", "--debug", action="store_true")
+    group.add_argument("-D", "--debug", action="store_true", help="also tell of nodes that come and go")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from typing import Any, Final
 import grpc
 
 from weft.daemon.cli import times
-from weft.daemon.cli.client import DEFAULT_RUN_DIR
+from weft.daemon.cli.client import DEFAULT_RUN_DIR, may_use
 from weft.daemon.cli.failure import Failure
 from weft.policies.wire.pb import observer_pb2, observer_pb2_grpc, relay_pb2
 
@@ -54,8 +54,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-client-cert-file", default="", metavar="FILE", help="PEM; implies --tls")
     group.add_argument("--tls-client-key-file", default="", metavar="FILE", help="PEM; implies --tls")
     group.add_argument("--tls-server-name", default="", metavar="NAME", help="the name its certificate must have")
-    group.add_argument("--basic-auth-username", default="", metavar="NAME")
-    group.add_argument("--basic-auth-password", default="", metavar="PASSWORD")
+    group.add_argument("--basic-auth-username", default="", metavar="NAME", help="for a server that asks")
+    group.add_argument("--basic-auth-password", default="", metavar="PASSWORD", help="likewise")
     for flags in (("-P", "--port-forward"), ("--port-forward-port",), ("--kube-context",), ("--kube-namespace",)):
         value: dict[str, Any] = {"action": "store_true"} if len(flags) == 2 else {"default": ""}
         group.add_argument(*flags, **value, dest="kubernetes", help=argparse.SUPPRESS)
@@ -151,6 +151,10 @@ class Observers:
             await channel.close(None)
 
     async def _connect(self, target: Target) -> None:
+        path = target.address.removeprefix("unix:")
+        if path.startswith("/") and not may_use(Path(path)):
+            self.missing[target.name] = f"{path} is not yours to use: run it as root"
+            return
         channel = _channel(target, self.options)
         self._channels.append(channel)
         try:

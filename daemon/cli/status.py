@@ -28,12 +28,13 @@ def register(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     operator = client.operator_status(options.run_dir)
+    nodes, why = {}, ""
     try:
         nodes = client.query_all(options.run_dir, options.node, "status")
-    except Failure:
+    except Failure as failure:
         if operator is None:
             raise
-        nodes = {}
+        why = str(failure)
     if options.output != "table":
         from weft.daemon.cli.table import show
 
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         from weft.daemon.cli.printer import harmless
 
-        print("\n".join(map(harmless, lines(operator, nodes, options.verbose))))
+        print("\n".join(map(harmless, lines(operator, nodes, options.verbose, why))))
     return 0 if healthy(operator, nodes) else 1
 
 
@@ -66,12 +67,14 @@ def troubles(operator: control_pb2.StatusReply | None) -> list[str]:
     return out + [f"PROBLEM: node {node.name} is not connected" for node in operator.nodes if not node.connected]
 
 
-def lines(operator: control_pb2.StatusReply | None, nodes: dict[str, Any], verbose: bool) -> list[str]:
+def lines(
+    operator: control_pb2.StatusReply | None, nodes: dict[str, Any], verbose: bool, why: str = ""
+) -> list[str]:
     out = operator_lines(operator)
     for name, node in nodes.items():
         out += ["", *node_status.lines(name or node.get("node", ""), node, verbose)]
     if not nodes:
-        out += ["", "PROBLEM: no daemon answers on this machine"]
+        out += ["", f"PROBLEM: {why}"]
     return out
 
 

@@ -77,7 +77,7 @@ class Runner:
     async def run_once(self) -> int:
         """Start to exit; the exit code."""
         spec = self._place.folder / f"{self._container.name}.json"
-        spec.write_text(json.dumps(self._spec()))
+        write_private(spec, self._spec())
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".previous.log"))
         self._process = process = await begun(launcher(spec), self.log)
@@ -174,7 +174,7 @@ class Runner:
         if self._process is None or self._process.returncode is not None:
             return launch.CANNOT_ENTER
         spec = self._place.folder / f"{self._container.name}.probe.json"
-        spec.write_text(json.dumps({**self._spec(), "argv": command}))
+        write_private(spec, {**self._spec(), "argv": command})
         process = start(launcher(spec, self._process.pid), spec.with_suffix(".log"))
         try:
             return await ended(process)
@@ -186,6 +186,12 @@ def signal_group_left(process: subprocess.Popen[bytes]) -> None:
     """Children that the container's process left behind end with it, as they would in a container."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, SIGKILL)
+
+
+def write_private(path: Path, value: object) -> None:
+    """For root alone: an environment may hold secrets."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(value, file)
 
 
 def outcome(code: int) -> str:

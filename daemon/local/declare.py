@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from weft.daemon.cli import client
 from weft.daemon.cli.failure import Failure
 from weft.daemon.local.environment import Facts, NotYet
 from weft.daemon.local.manifests import read_pod
@@ -48,6 +49,8 @@ def given(paths: Sequence[str], *, follow: bool) -> Given:
             found += [each for file in sorted(path.iterdir()) if file.suffix in SUFFIXES for each in read(file)]
         else:
             found += read(path)
+    if paths and not found and not folders:
+        raise Failure(f"{', '.join(paths)}: no object in it", 2)
     return Given(tuple(found), tuple(folders))
 
 
@@ -81,6 +84,8 @@ def stub(channel: grpc.Channel) -> Any:
 
 
 def channel(cluster: Cluster) -> grpc.Channel:
+    if not client.may_use(cluster.operator_socket):
+        raise Failure(f"{cluster.operator_socket} is not yours to use: run it as root")
     return grpc.insecure_channel(f"unix:{cluster.operator_socket}", options=OPTIONS)
 
 
