@@ -11,7 +11,7 @@ or not one runs.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from weft.policies import l7, wording
@@ -67,6 +67,7 @@ class Judge:
         if start.endpoint is not None and start.endpoint is end.endpoint:
             why = "a workload reaches itself without leaving its network namespace"
             return Answer(start.label, end.label, protocol, port, True, why)
+        start, end = _over(protocol, start), _over(protocol, end)
         egress = self.side(Direction.EGRESS, start, end, protocol, port)
         ingress = self.side(Direction.INGRESS, end, start, protocol, port)
         redirected = (egress.redirected or ingress.redirected) and egress.allowed and ingress.allowed
@@ -124,6 +125,13 @@ class Judge:
             )
             self._sides[key] = judge_side(self.world, subject.endpoint, peer.label, number, packet)
         return self._sides[key]
+
+
+def _over(protocol: Protocol, party: Party) -> Party:
+    """ICMP is spoken between addresses of its own family."""
+    version = {Protocol.ICMP: 4, Protocol.ICMPV6: 6}.get(protocol)
+    fitting = tuple(ip for ip in party.addresses if ip_address(ip).version == version)
+    return replace(party, addresses=fitting) if fitting else party
 
 
 def backends(service: ServiceItem, protocol: Protocol, port: int) -> tuple[list[BackendItem], str]:

@@ -65,6 +65,8 @@ def _rules(
     if parser == "dns":
         _dns(items, rules, direction, ports, findings)
         return Parsed("dns")
+    if not ports:
+        raise rules.invalid("L7 rules need ports beside them")
     for item, port in ports:
         _check_l7_port(item, port)
     if parser == "kafka":

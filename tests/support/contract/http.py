@@ -8,6 +8,11 @@ from truth_cases import FOO_80, FROM_FOO, NP_S, S, both, ccnp, cnp, np
 ROWS = [
     Row("L1 port 0", ingress("{" + http("{}", "0") + "}"), refused=("spec.ingress[0].toPorts[0].ports[0].port",)),
     Row(
+        "L1 without ports",
+        ingress("toPorts: [{rules: {http: [{}]}}]"),
+        refused=("spec.ingress[0].toPorts[0].rules.http: L7 rules need ports",),
+    ),
+    Row(
         "L1 not over UDP",
         ingress("toPorts: [{ports: [{port: '80', protocol: UDP}], rules: {http: [{}]}}]"),
         refused=("TCP",),

@@ -283,6 +283,12 @@ ROWS = [
         ("s > world6:80",),
     ),
     Row(
+        "ICMP is judged over its own family",
+        np(f"{NP_S}policyTypes: [Egress]\negress: [{{to: [{{ipBlock: {{cidr: 'fd01::/64'}}}}]}}]"),
+        ("s > foo:128/icmp6", "s > fd01::1:2:80"),
+        ("s > foo:8/icmp", "s > foo:80"),
+    ),
+    Row(
         "a Service of IPv4 is judged over IPv4",
         np(f"{NP_S}policyTypes: [Egress]\negress: [{{to: [{{ipBlock: {{cidr: 10.1.1.2/32}}}}]}}]"),
         ("s > default/web:80", "s > 10.96.0.51:80"),
