@@ -8,6 +8,7 @@ process's part only: what is pinned goes on judging.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import gc
 import logging
@@ -69,7 +70,7 @@ class Node:
 
     async def start(self) -> None:
         """Raises OSError, loading.LoadFailed: this node cannot be served."""
-        self._lock = await only_one(self.settings.run_dir)
+        self._locks = [await only_one(self.settings.run_dir)]
         await self._open_kernel()
         self._build()
         await self._learn_facts()
@@ -105,7 +106,8 @@ class Node:
         self._ring.close()
         self.programs.close()
         self.maps.close()
-        os.close(self._lock)
+        for lock in self._locks:
+            os.close(lock)
 
     # start, step by step
 
@@ -122,6 +124,8 @@ class Node:
                 raise
             self.trouble["programs"] = f"not upgraded: {failed}"
             log.error("the programs could not be upgraded: %s", failed)
+        # The run directory is somebody's choice; what two daemons would fight over is this.
+        self._locks.append(await locked(self.settings.pin_dir, f"another daemon serves {self.settings.pin_dir}"))
         self.maps = Maps(self.settings.pin_dir)
         self.programs = Programs(self.settings.pin_dir)
         if self.settings.cgroup is not None:
@@ -162,6 +166,7 @@ class Node:
         await ready.wait()
         self.programs.renew(self.watch.facts.links)
         self.agent.datapath.writer.have.attached = self.programs.attached()
+        self._check_links(self.watch.facts.links)
         self.agent.datapath.take_facts(self._facts())
 
     def _forget_the_dead(self) -> None:
@@ -173,17 +178,22 @@ class Node:
     def _facts(self) -> Facts:
         known = self.watch.facts
         if known.gone:
-            self._check_links(known.gone)
-            known.gone.clear()
+            gone, known.gone = known.gone, set()
+            with contextlib.suppress(OSError):  # gone again: its news will tell, and `_guard` looks anyway
+                self._check_links(gone)
         return Facts(dict(known.routes), dict(known.links), frozenset(address for _, address in known.addresses))
 
     def _check_links(self, interfaces: Collection[int]) -> bool:
-        """Whether those of them that are here carry our programs; what does not, the next `settle` attaches."""
+        """Whether those of them that are here carry our programs. A workload's gets them again at once, also while
+        there is no snapshot; for others the next `settle` decides."""
         datapath, here = self.agent.datapath, self.watch.facts.links
-        lost = self.programs.lost(datapath.writer.have.attached & here.keys() & set(interfaces))
-        if lost:
-            log.error("interfaces %s have lost our programs: attached again", ", ".join(map(str, sorted(lost))))
-            datapath.forget_attached(lost)
+        have = datapath.writer.have
+        lost = self.programs.lost((have.attached | have.endpoints.keys()) & here.keys() & set(interfaces))
+        datapath.forget_attached(lost)
+        for ifindex in sorted(lost & have.endpoints.keys()):
+            log.error("interface %s has lost our programs: attached again", here[ifindex])
+            self.programs.attach(ifindex)
+            have.attached.add(ifindex)
         return not lost
 
     async def _serve(self) -> None:
@@ -272,7 +282,13 @@ class Node:
 async def only_one(run_dir: Path, patience: float = PATIENCE) -> int:
     """A lock, held by its descriptor: two daemons would write against each other, and share the records of one
     ring. The one before us may still be ending. Raises OSError."""
-    lock = await asyncio.to_thread(_lock_file, run_dir)
+    await asyncio.to_thread(run_dir.mkdir, parents=True, exist_ok=True)
+    return await locked(run_dir / "daemon.lock", f"another daemon runs in {run_dir}", patience)
+
+
+async def locked(path: Path, otherwise: str, patience: float = PATIENCE) -> int:
+    """A directory that is there, or a file that need not be."""
+    lock = await asyncio.to_thread(_opened, path)
     until = time.monotonic() + patience
     while True:
         try:
@@ -281,10 +297,10 @@ async def only_one(run_dir: Path, patience: float = PATIENCE) -> int:
         except BlockingIOError:
             if time.monotonic() > until:
                 os.close(lock)
-                raise OSError(f"another daemon runs in {run_dir}") from None
+                raise OSError(otherwise) from None
             await asyncio.sleep(0.05)
 
 
-def _lock_file(run_dir: Path) -> int:
-    run_dir.mkdir(parents=True, exist_ok=True)
-    return os.open(run_dir / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _opened(path: Path) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

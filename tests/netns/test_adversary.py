@@ -6,6 +6,7 @@ is counted by b itself.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -17,9 +18,20 @@ from ipaddress import ip_network
 import pytest
 
 from daemon_lab import NODE_IP6, Lab, allow, run, wait_for
+from weft.daemon import node
 from weft.policies.labels import Labels
-from weft.policies.model import Action, CidrPeer, Direction, ObjectRef, Origin
-from weft.policies.snapshot import AddressItem, IdentityItem, PolicyItem, ResolvedPeers, ResolvedRule, ResolvedSpec
+from weft.policies.model import Action, CidrPeer, Direction, ObjectRef, Origin, Protocol
+from weft.policies.snapshot import (
+    AddressItem,
+    BackendItem,
+    IdentityItem,
+    PolicyItem,
+    ResolvedPeers,
+    ResolvedRule,
+    ResolvedSpec,
+    ServiceItem,
+    ServicePortItem,
+)
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
 
@@ -317,8 +329,25 @@ def test_links_that_somebody_unpinned_are_made_again(lab: Lab) -> None:
     lab.set_policies(allow("nobody", B, {999}, 80))
     for pin in lab.pin_dir.glob("link_*"):
         pin.unlink()
-    wait_for(lambda: lab.connects("a", lab.ip("b"), 80, 0.2) == "timeout", 20)
-    assert len(list(lab.pin_dir.glob("link_from_*"))) >= 2
+    wait_for(lambda: all(len(list(lab.pin_dir.glob(f"link_{way}_*"))) >= 2 for way in ("from", "to")), 10)
+    wait_for((lab.pin_dir / "link_connect4").exists, 10)
+    assert lab.connects("a", lab.ip("b"), 80) == "timeout"
+    assert lab.query("status")["ok"]
+
+
+def test_links_that_were_unpinned_while_no_daemon_ran_are_made_again_without_a_snapshot(lab: Lab) -> None:
+    lab.set_policies(allow("nobody", B, {999}, 80))
+    lab.stop_daemon(signal.SIGKILL)
+    lab.operator.stop()
+    for pin in lab.pin_dir.glob("link_*"):
+        pin.unlink()
+    (lab.state_dir / "snapshot.bin").unlink()
+    lab.start_daemon()
+    try:
+        assert lab.connects("a", lab.ip("b"), 80) == "timeout"
+    finally:
+        lab.operator.start()
+        wait_for(lambda: lab.query("status")["operator"]["connected"], 10)
 
 
 def test_a_snapshot_with_a_hole_does_not_put_back_what_was_revoked(lab: Lab) -> None:
@@ -340,6 +369,32 @@ def test_a_snapshot_with_a_hole_does_not_put_back_what_was_revoked(lab: Lab) -> 
         wait_for(lambda: lab.query("status")["operator"]["connected"], 10)
     assert lab.set_policies(allow("web", B, {A}, 80)) == {}
     assert lab.connects("a", lab.ip("b"), 80) == "ok"
+
+
+def test_two_daemons_do_not_share_a_data_plane_though_they_run_in_different_places(
+    lab: Lab,
+) -> None:
+    with pytest.raises(OSError, match="another daemon serves"):
+        asyncio.run(node.locked(lab.pin_dir, "another daemon serves it", patience=0.1))
+    lab.stop_daemon(signal.SIGKILL)
+    os.close(asyncio.run(node.locked(lab.pin_dir, "another daemon serves it", patience=0.1)))
+    lab.start_daemon()
+
+
+def test_a_service_is_reached_by_a_syn_that_carries_data(lab: Lab) -> None:
+    """TCP fast open connects by sending."""
+    port = ServicePortItem("http", Protocol.TCP, 8080, 0, "", (BackendItem(lab.ip("b"), 80),))
+    item = ServiceItem("default", "b", "ClusterIP", ("10.96.0.77",), (port,))
+    lab.operator.wait(lab.operator.publish(services={item.key: item}))
+    code = """
+import socket
+sock = socket.socket()
+sock.sendto(b"ping", socket.MSG_FASTOPEN, ("10.96.0.77", 8080))
+print(sock.recv(4).decode(), *sock.getpeername())
+"""
+    process = lab.python("a", code)
+    assert process.stdout and process.stdout.readline() == "ping 10.96.0.77 8080\n"
+    lab.operator.wait(lab.operator.publish(services={}))
 
 
 # What the packets say of themselves.
