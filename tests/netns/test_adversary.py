@@ -418,6 +418,37 @@ def udp6(source, target, port, to="ff:ff:ff:ff:ff:ff"):
 """
 
 
+def gateway_mac(lab: Lab, veth: str) -> str:
+    return lab.in_node("ip", "-o", "link", "show", veth).split("link/ether ")[1].split()[0]
+
+
+FORGED = [
+    ("another workload's address", "send(udp6('fd00:10:244:1::63', B, PORT, MAC))"),
+    ("the node's", f"send(udp6('{NODE_IP6}', B, PORT, MAC))"),
+    ("the gateway's", "send(udp6('fe80::1', B, PORT, MAC))"),
+    ("loopback's", "send(udp6('::1', B, PORT, MAC))"),
+    ("nobody's", "send(udp6('::', B, PORT, MAC))"),
+    ("a tag", "f = udp6(A, B, PORT, MAC); send(f[:12] + b'\\x81\\0\\0\\5' + f[12:])"),
+    ("no number of a tag", "f = udp6(A, B, PORT, MAC); send(f[:12] + b'\\x81\\0\\0\\0' + f[12:])"),
+    ("two tags", "f = udp6(A, B, PORT, MAC); send(f[:12] + b'\\x88\\xa8\\0\\5\\x81\\0\\0\\6' + f[12:])"),
+]
+
+
+@pytest.mark.parametrize("code", [case[1] for case in FORGED], ids=[case[0] for case in FORGED])
+def test_a_workload_with_raw_sockets_speaks_only_for_itself(lab: Lab, code: str) -> None:
+    """Nothing is denied but what is forged."""
+    lab.set_policies()
+    heard = hear(lab, 9010)
+    names = {"A": lab.ip("a", 6), "B": lab.ip("b", 6), "MAC": gateway_mac(lab, "wa"), "PORT": 9010}
+    given = "".join(f"{name} = {value!r}\n" for name, value in names.items())
+    process = lab.python(
+        "a", f"{RAW}\n{given}\nfor _ in range(10): {code}\nsend(udp6(A, B, PORT, MAC))\nprint('done')"
+    )
+    assert process.stdout and process.stdout.readline() == "done\n"
+    time.sleep(0.1)
+    assert total(heard) == 1, "the last, which is its own"
+
+
 @pytest.fixture
 def outside(lab: Lab) -> Iterator[str]:
     """The name of the namespace of a host beyond the node's uplink."""
@@ -435,7 +466,7 @@ def outside(lab: Lab) -> Iterator[str]:
 def test_a_host_outside_that_says_it_is_the_node_is_not(lab: Lab, outside: str, source: str) -> None:
     lab.set_policies(allow("nobody", B, {999}, 80))
     heard = hear(lab, 9005)
-    mac = lab.in_node("ip", "-o", "link", "show", "uplink").split("link/ether ")[1].split()[0]
+    mac = gateway_mac(lab, "uplink")
     code = RAW + f"for _ in range(20): send(udp6('{source}', '{lab.ip('b', 6)}', 9005, '{mac}'))"
     run("nsenter", f"--net=/run/netns/{outside}", "python3", "-c", code)
     time.sleep(0.3)
