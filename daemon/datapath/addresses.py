@@ -31,8 +31,8 @@ def wanted(cluster: ClusterPart, node: Node, prefixes: Mapping[Network, int]) ->
     """Later claims win, so this is the precedence, lowest first:
 
     1. prefixes that policies name, and the two whole families (world);
-    2. the nodes of the cluster, those that serve the API by an identity of their own (7), 3. its workloads: identity
-       wins over CIDR (C1), so an API server that is no node has its prefix's number;
+    2. the nodes of the cluster, those that serve the API by an identity of their own (7), 3. its workloads:
+       identity wins over CIDR (C1), so an API server that is no node has its prefix's number;
     4. this node's own addresses, its workloads' gateway, and what never leaves their links;
     5. the node's DNS server, which is an address of the node as well.
     """
