@@ -43,7 +43,7 @@ OUTSIDE4, OUTSIDE6 = "203.0.113.9", "2001:db8::9"
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with Lab("wt-t3", tmp_path_factory.mktemp("adversary")) as lab:
+    with Lab("wt-adversary", tmp_path_factory.mktemp("adversary")) as lab:
         lab.add_pod("a", A)
         lab.add_pod("b", B)
         lab.start_daemon()
