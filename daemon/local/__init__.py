@@ -5,7 +5,8 @@ namespaces, links, cgroups and processes; Pods with addresses and conditions, En
 addresses, written back to the store. Not here: policy. The operator, the daemon and the programs are those of
 a real cluster; this room only plays what Kubernetes would: scheduler, kubelet, endpoint controller.
 
-    names, addresses, manifests, endpoints, plan     what should be (pure)
+    names, addresses, endpoints, plan, notes         what should be, and what is not done (pure)
+    manifests, environment, reader                   what a Pod asks of this machine (pure)
     namespaces, network, launch, logs, probes        how one thing is made
     container, pod, node, store, controller          what is made to be
     supervisor                                       the process that holds all of it
