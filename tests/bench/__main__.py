@@ -18,7 +18,7 @@ BENCHES = ("datapath", "control", "latency", "memory")
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
     top.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)} (all of them)")
-    top.add_argument("--rounds", type=int, default=8, help="of each way that is compared (%(default)s)")
+    top.add_argument("--rounds", type=int, default=12, help="of each way that is compared (%(default)s)")
     top.add_argument("--patience", type=float, default=90, metavar="SECONDS", help="for busy neighbours, a bench")
     top.add_argument("--quick", action="store_true", help="one round, no patience: whether it runs at all")
     top.add_argument("--write", type=Path, default=None, metavar="FILE", help="also for some benches only")

@@ -36,9 +36,9 @@ def bench(told: Report, rounds: int, patience: float) -> None:
 
 
 def programs_alone(plane: Plane, rounds: int, patience: Patience) -> Measured:
-    ways = [Way("bare", plane.off)]
+    ways = [Way("bare", plane.off, yardstick=True)]
     ways += [Way(f"weft, {entries:,} entries", partial(plane.on, entries)) for entries in ENTRIES]
-    ways.append(Way("bare again", plane.off))
+    ways.append(Way("bare again", plane.off, yardstick=True))
     return {
         (target, load): turns.take(plane.lab, ways, load, target, rounds, patience, plane.forget_connections)
         for target in TARGETS
@@ -49,7 +49,11 @@ def programs_alone(plane: Plane, rounds: int, patience: Patience) -> Measured:
 def daemon_reading(plane: Plane, rounds: int, patience: Patience) -> Measured:
     """A stream makes next to no records: whether somebody reads them makes no difference."""
     plane.on(100)
-    ways = [Way("bare", plane.off), Way("weft, 100 entries", plane.attach)]
+    ways = [
+        Way("bare", plane.bare, yardstick=True),
+        Way("weft, 100 entries", plane.back),
+        Way("bare again", plane.bare, yardstick=True),
+    ]
     waiting = Patience(0)  # the daemon itself is among the others
     with plane.watched():
         return {
@@ -66,10 +70,10 @@ def comparison(measured: Measured, rounds: int, loaded: str) -> Section:
         "Pod to pod",
         f"wrk with {tools.CONNECTIONS} connections against nginx (100 bytes), kept alive or one connection per"
         f" request; iperf3, one stream. {rounds} rounds of some 2 s, in each of which the ways take turns: rates"
-        " are medians (lowest to highest), ratios those of neighbours in time, as a median and as what the middle"
-        " half of the rounds lies between; *bare again* shows what the ratio of two equals looks like. CPU is that"
-        " of both pods with the packets they cause, microseconds per request or per megabyte. *Others*: CPUs that"
-        f" the rest of the machine used meanwhile; more than {LIMIT} in {disturbed} of {rounds * len(measured)}"
+        " are medians (lowest to highest), ratios those to the mean of both *bare* turns of the same round, as a"
+        " median and as what the middle half of the rounds lies between: what the bare ones differ is noise. CPU is"
+        " that of both pods with the packets they cause, microseconds per request or per megabyte. *Others*: CPUs"
+        f" that the rest of the machine used meanwhile; more than {LIMIT} in {disturbed} of {rounds * len(measured)}"
         f" rounds. Records are thrown away. {loaded}.",
         HEADER,
         [*rows(measured)],

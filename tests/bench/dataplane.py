@@ -203,6 +203,7 @@ class Plane:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.nodes: dict[str, NodePlane] = {}
+        self.daemons: list[subprocess.Popen[bytes]] = []
         self._stop = threading.Event()
         self._reading = threading.Event()
         self._reader = threading.Thread(target=self._discard, daemon=True)
@@ -247,21 +248,35 @@ class Plane:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """A daemon on each node reads the records and makes flows of them."""
+        """A daemon on each node reads the records and makes flows of them. It would mend what `off` takes away:
+        `bare` and `back` are for while it is there."""
         self._reading.clear()
-        daemons = [self._daemon(node) for node in self.nodes.values()]
+        self.daemons = [self._daemon(node) for node in self.nodes.values()]
         try:
-            for node, process in zip(self.nodes.values(), daemons, strict=True):
+            for node, process in zip(self.nodes.values(), self.daemons, strict=True):
                 wait_ready(self._run_dir(node) / "daemon.sock", process)
             yield
         finally:
-            for process in daemons:
-                process.send_signal(signal.SIGTERM)
-            for process in daemons:
+            for number in (signal.SIGCONT, signal.SIGTERM):
+                self._signal(number)
+            for process in self.daemons:
                 process.wait()
             for node in self.nodes.values():
                 node.take_over()
             self._reading.set()
+
+    def bare(self) -> None:
+        """No programs, and the daemons stand still."""
+        self._signal(signal.SIGSTOP)
+        self.off()
+
+    def back(self) -> None:
+        self.attach()
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self.daemons:
+            process.send_signal(number)
 
     def _run_dir(self, node: NodePlane) -> Path:
         return self.lab.folder / f"daemon-{node.name}"

@@ -1,8 +1,9 @@
 """Ways of doing the same thing, compared under one load: they take turns of some tenths of a second.
 
 The speed of a shared machine drifts by a quarter within seconds, so a ratio is taken between neighbours in time: a
-round is one run of the load in which each way has its turn, and a way's ratio is that to the first way of the same
-round. The median over the rounds is told, and between which values half of them lie.
+round is one run of the load in which each way has its turn, and a way's ratio is that to the yardstick of the same
+round: the ways that are what the others are compared with, one or two of them. The median over the rounds is told,
+and between which values half of them lie.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ SETTLE = 0.05
 
 @dataclass(frozen=True)
 class Way:
-    """`enter` makes it so that the way is in use; it may cut no connection."""
+    """`enter` makes it so that the way is in use; it may cut no connection. `yardstick`: the others' ratios are
+    to this one, or to the mean of those that are."""
 
     name: str
     enter: Callable[[], None]
+    yardstick: bool = False
 
 
 @dataclass
@@ -43,10 +46,17 @@ class Series:
         return [each[way].cpu_us for each in self.rounds]
 
     def rate_ratios(self, way: int) -> list[float]:
-        return [each[way].rate / each[0].rate for each in self.rounds]
+        return self._ratios(way, lambda sample: sample.rate)
 
     def cpu_ratios(self, way: int) -> list[float]:
-        return [each[way].cpu_us / each[0].cpu_us for each in self.rounds]
+        return self._ratios(way, lambda sample: sample.cpu_us)
+
+    def _ratios(self, way: int, figure: Callable[[Sample], float]) -> list[float]:
+        against = [at for at, each in enumerate(self.ways) if each.yardstick]
+        return [
+            figure(each[way]) / statistics.mean(figure(each[yardstick]) for yardstick in against)
+            for each in self.rounds
+        ]
 
     def others(self, way: int) -> float:
         return statistics.median(each[way].others for each in self.rounds)
