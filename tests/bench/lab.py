@@ -144,6 +144,8 @@ class Lab:
         os.close(self.lock)
 
     def remove(self) -> None:
+        if cgroup("").is_dir():
+            (cgroup("") / "cgroup.kill").write_text("1")  # a tool's children, and those of a bench that was killed
         for name in (*ADDRESSES, *NODES):
             namespaces.delete(namespace(name))
         until = time.monotonic() + 3

@@ -27,7 +27,7 @@ SECONDS, WARM_UP = 0.4, 0.2
 CONNECTIONS = 32
 
 NGINX = """
-worker_processes 1;
+master_process off;
 daemon off;
 pid {folder}/pid;
 error_log /dev/null;
