@@ -72,9 +72,9 @@ def comparison(measured: Measured, rounds: int, loaded: str) -> Section:
         f" request; iperf3, one stream. {rounds} rounds of some 2 s, in each of which the ways take turns: rates"
         " are medians (lowest to highest), ratios those to the mean of both *bare* turns of the same round, as a"
         " median and as what the middle half of the rounds lies between: what the bare ones differ is noise. CPU"
-        " is that of both pods with the packets they cause, microseconds per request or per megabyte. *Others*: CPUs"
-        f" that the rest of the machine used meanwhile; more than {LIMIT} in {disturbed} of {rounds * len(measured)}"
-        f" rounds. Records are thrown away. {loaded}.",
+        " is that of both pods with the packets they cause, microseconds per request or per megabyte. *Others*:"
+        f" CPUs that the rest of the machine used meanwhile; more than {LIMIT} in {disturbed} of"
+        f" {rounds * len(measured)} rounds. Records are thrown away. {loaded}.",
         HEADER,
         [*rows(measured)],
     )

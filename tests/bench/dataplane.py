@@ -22,7 +22,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 
-from tests.bench.lab import ADDRESSES, NODE_OF, NODES, PREFIX, Lab, cgroup, namespace, veth
+from tests.bench.lab import ADDRESSES, NODE_OF, NODES, PREFIX, Lab, cgroup, mortal, namespace, veth
 
 from weft.bpf import layout, links
 from weft.bpf import sys as bpf
@@ -291,7 +291,7 @@ class Plane:
             *("--run-dir", str(folder), "--state-dir", str(folder), "--pin-dir", str(node.pins)),
             *("--cgroup", str(cgroup(node.name))),
         ]
-        return subprocess.Popen(words)
+        return subprocess.Popen(mortal(words))
 
     def _discard(self) -> None:
         """Every 20 ms, in which a ring of 4 MiB does not fill. The only reader, so it may take all at once."""

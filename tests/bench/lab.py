@@ -56,6 +56,11 @@ def cgroup(name: str) -> Path:
     return mounted / PREFIX / (f"{NODE_OF[name]}/{name}" if name in NODE_OF else name)
 
 
+def mortal(words: Sequence[str]) -> list[str]:
+    """`words`, ended by the kernel when the bench ends, however it does."""
+    return ["setpriv", "--pdeathsig", "KILL", *words]
+
+
 def entering(pod: str, words: Sequence[str]) -> list[str]:
     """`words` run in a pod: its control group and its network from the first instruction, and nothing else."""
     enter = f"echo $$ > {cgroup(pod)}/cgroup.procs; "

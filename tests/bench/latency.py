@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench import live, prober, report
+from tests.bench.lab import mortal
 from tests.bench.live import NAMES, NODE, PORT, Live
 from tests.bench.report import Report, Section, median
 
@@ -124,7 +125,7 @@ def probing(cluster: Live) -> Iterator[Events]:
     words = [sys.executable, str(Path(prober.__file__)), cluster.address("server"), str(PORT)]
     enter = f'echo $$ > {group}/cgroup.procs; exec "$@"'
     process = subprocess.Popen(
-        ["sh", "-c", enter, "sh", "nsenter", f"--net={netns}", *words], stdout=subprocess.PIPE, text=True
+        mortal(["sh", "-c", enter, "sh", "nsenter", f"--net={netns}", *words]), stdout=subprocess.PIPE, text=True
     )
     try:
         yield Events(process)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import live, report, town
-from tests.bench.lab import run
+from tests.bench.lab import mortal, run
 from tests.bench.report import Report, Section, spread
 
 from weft.daemon.datapath import programs
@@ -112,7 +112,7 @@ class Town:
 
     def spawn(self, name: str, words: list[str]) -> None:
         with (self.base / f"{name}.log").open("wb") as log:
-            self.processes[name] = subprocess.Popen(words, stdout=log, stderr=log)
+            self.processes[name] = subprocess.Popen(mortal(words), stdout=log, stderr=log)
 
     def in_force(self) -> int:
         """When the daemon holds all that the operator has: the revision."""
