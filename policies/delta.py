@@ -11,6 +11,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from weft.policies.mesh.model import HostRouting, MeshSettings, Telemetry
 from weft.policies.model import ObjectRef
 from weft.policies.snapshot import (
     AddressItem,
@@ -42,6 +43,12 @@ class ClusterDelta:
     services_gone: frozenset[str] = frozenset()
     policies: Mapping[ObjectRef, PolicyItem] = field(default_factory=dict)
     policies_gone: frozenset[ObjectRef] = frozenset()
+    routing: Mapping[str, HostRouting] = field(default_factory=dict)
+    routing_gone: frozenset[str] = frozenset()
+    telemetry: Mapping[str, Telemetry] = field(default_factory=dict)
+    telemetry_gone: frozenset[str] = frozenset()
+    settings: Mapping[str, MeshSettings] = field(default_factory=dict)
+    settings_gone: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self.__slots__)
@@ -110,6 +117,9 @@ def apply_cluster(part: ClusterPart, delta: ClusterDelta) -> ClusterPart:
         nodes=_patched(part.nodes, delta.nodes, delta.nodes_gone),
         services=_patched(part.services, delta.services, delta.services_gone),
         policies=_patched(part.policies, delta.policies, delta.policies_gone),
+        routing=_patched(part.routing, delta.routing, delta.routing_gone),
+        telemetry=_patched(part.telemetry, delta.telemetry, delta.telemetry_gone),
+        settings=_patched(part.settings, delta.settings, delta.settings_gone),
     )
 
 
@@ -119,22 +129,15 @@ def apply_node(part: NodePart, delta: NodeDelta) -> NodePart:
 
 def between(before: ClusterPart, after: ClusterPart) -> ClusterDelta:
     """Also how a receiver learns what a full update really changed."""
-    identities, identities_gone = _difference(before.identities, after.identities)
-    addresses, addresses_gone = _difference(before.addresses, after.addresses)
-    nodes, nodes_gone = _difference(before.nodes, after.nodes)
-    services, services_gone = _difference(before.services, after.services)
-    policies, policies_gone = _difference(before.policies, after.policies)
     return ClusterDelta(
-        identities,
-        identities_gone,
-        addresses,
-        addresses_gone,
-        nodes,
-        nodes_gone,
-        services,
-        services_gone,
-        policies,
-        policies_gone,
+        *_difference(before.identities, after.identities),
+        *_difference(before.addresses, after.addresses),
+        *_difference(before.nodes, after.nodes),
+        *_difference(before.services, after.services),
+        *_difference(before.policies, after.policies),
+        *_difference(before.routing, after.routing),
+        *_difference(before.telemetry, after.telemetry),
+        *_difference(before.settings, after.settings),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from weft.policies.labels import Labels
+from weft.policies.mesh.model import HostRouting, MeshSettings, Telemetry
 from weft.policies.model import L7, Action, CidrPeer, Direction, ObjectRef, Origin, PortSpec, Protocol, Tier
 
 
@@ -36,19 +37,27 @@ class AddressItem:
 
 @dataclass(frozen=True, slots=True)
 class NodeItem:
+    """`locality`: region/zone/sub-zone, from the node's topology labels; "" unknown."""
+
     name: str
     addresses: tuple[str, ...]
     pod_cidrs: tuple[str, ...] = ()
+    locality: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BackendItem:
-    """A ready endpoint of one service port. `port` is the target port, resolved."""
+    """A ready endpoint of one service port. `port` is the target port, resolved. Of a pod, labels and locality are
+    its identity's and its node's; `labels`, `locality` and `weight` here are those that a ServiceEntry's endpoint
+    declares. `ip` may be a name there, of an entry that is resolved by DNS."""
 
     ip: str
     port: int
     node: str = ""
     pod: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    locality: str = ""
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,8 @@ class ServicePortItem:
 
 @dataclass(frozen=True, slots=True)
 class ServiceItem:
-    """`cluster_ips` empty: headless; then DNS answers with the backends themselves."""
+    """`cluster_ips` empty: headless; then DNS answers with the backends themselves. `type` "ServiceEntry": `name`
+    is its host, and DNS answers for it with `cluster_ips`."""
 
     namespace: str
     name: str
@@ -71,10 +81,16 @@ class ServiceItem:
     cluster_ips: tuple[str, ...]
     ports: tuple[ServicePortItem, ...]
     headless: bool = False
+    prefer: str = ""  # trafficDistribution: "zone" or "node"; "": none
 
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def host(self) -> str:
+        """As `mesh.model` names it."""
+        return self.name if self.type == "ServiceEntry" else f"{self.name}.{self.namespace}.svc.cluster.local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +165,9 @@ class ClusterPart:
     nodes: Mapping[str, NodeItem] = field(default_factory=dict)
     services: Mapping[str, ServiceItem] = field(default_factory=dict)  # by "ns/name"
     policies: Mapping[ObjectRef, PolicyItem] = field(default_factory=dict)
+    routing: Mapping[str, HostRouting] = field(default_factory=dict)  # by host
+    telemetry: Mapping[str, Telemetry] = field(default_factory=dict)  # by "ns/name"
+    settings: Mapping[str, MeshSettings] = field(default_factory=dict)  # by "mesh": one or none
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ what it has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from weft.policies.delta import ClusterDelta, NodeDelta, Update
 from weft.policies.labels import Labels
+from weft.policies.mesh.model import Model
 from weft.policies.model import Protocol
 from weft.policies.snapshot import (
     AddressItem,
@@ -23,6 +24,7 @@ from weft.policies.snapshot import (
     ServiceItem,
     ServicePortItem,
 )
+from weft.policies.wire import mesh
 from weft.policies.wire.pb import control_pb2 as pb
 from weft.policies.wire.policies import from_ref, policy_item, policy_message, to_ref
 
@@ -59,12 +61,18 @@ def encode_cluster(delta: ClusterDelta) -> bytes:
         identities_gone=sorted(delta.identities_gone),
         addresses=map(_address, delta.addresses.values()),
         addresses_gone=sorted(delta.addresses_gone),
-        nodes=[pb.Node(name=n.name, addresses=n.addresses, pod_cidrs=n.pod_cidrs) for n in delta.nodes.values()],
+        nodes=map(_node, delta.nodes.values()),
         nodes_gone=sorted(delta.nodes_gone),
         services=map(_service, delta.services.values()),
         services_gone=sorted(delta.services_gone),
         policies=map(policy_message, delta.policies.values()),
         policies_gone=map(to_ref, sorted(delta.policies_gone)),
+        routing=_items(delta.routing),
+        routing_gone=sorted(delta.routing_gone),
+        telemetry=_items(delta.telemetry),
+        telemetry_gone=sorted(delta.telemetry_gone),
+        settings=_items(delta.settings),
+        settings_gone=sorted(delta.settings_gone),
     )
     return message.SerializeToString(deterministic=True)
 
@@ -76,16 +84,34 @@ def decode_cluster(data: bytes) -> ClusterDelta:
         identities_gone=frozenset(message.identities_gone),
         addresses={a.ip: _address_of(a) for a in message.addresses},
         addresses_gone=frozenset(message.addresses_gone),
-        nodes={n.name: NodeItem(n.name, tuple(n.addresses), tuple(n.pod_cidrs)) for n in message.nodes},
+        nodes={n.name: _node_of(n) for n in message.nodes},
         nodes_gone=frozenset(message.nodes_gone),
         services={item.key: item for item in map(_service_of, message.services)},
         services_gone=frozenset(message.services_gone),
         policies={item.ref: item for item in map(policy_item, message.policies)},
         policies_gone=frozenset(map(from_ref, message.policies_gone)),
+        routing={item.key: mesh.routing(item.value) for item in message.routing},
+        routing_gone=frozenset(message.routing_gone),
+        telemetry={item.key: mesh.telemetry(item.value) for item in message.telemetry},
+        telemetry_gone=frozenset(message.telemetry_gone),
+        settings={item.key: mesh.settings(item.value) for item in message.settings},
+        settings_gone=frozenset(message.settings_gone),
     )
 
 
-# addresses and endpoints
+def _items(values: Mapping[str, Model]) -> Iterable[pb.Item]:
+    return (pb.Item(key=key, value=mesh.encode(value)) for key, value in values.items())
+
+
+# addresses, nodes and endpoints
+
+
+def _node(item: NodeItem) -> pb.Node:
+    return pb.Node(name=item.name, addresses=item.addresses, pod_cidrs=item.pod_cidrs, locality=item.locality)
+
+
+def _node_of(m: pb.Node) -> NodeItem:
+    return NodeItem(m.name, tuple(m.addresses), tuple(m.pod_cidrs), m.locality)
 
 
 def _named_ports(ports: Iterable[NamedPort]) -> list[pb.NamedPort]:
@@ -147,6 +173,7 @@ def _service(item: ServiceItem) -> pb.Service:
         cluster_ips=item.cluster_ips,
         headless=item.headless,
         ports=map(_service_port, item.ports),
+        prefer=item.prefer,
     )
 
 
@@ -157,15 +184,33 @@ def _service_port(item: ServicePortItem) -> pb.ServicePort:
         port=item.port,
         node_port=item.node_port,
         app_protocol=item.app_protocol,
-        backends=[pb.Backend(ip=b.ip, port=b.port, node=b.node, pod=b.pod) for b in item.backends],
+        backends=map(_backend, item.backends),
     )
+
+
+def _backend(item: BackendItem) -> pb.Backend:
+    weight = None if item.weight == 1 else item.weight
+    return pb.Backend(
+        ip=item.ip,
+        port=item.port,
+        node=item.node,
+        pod=item.pod,
+        labels=dict(item.labels),
+        locality=item.locality,
+        weight=weight,
+    )
+
+
+def _backend_of(m: pb.Backend) -> BackendItem:
+    weight = m.weight if m.HasField("weight") else 1
+    return BackendItem(m.ip, m.port, m.node, m.pod, tuple(sorted(m.labels.items())), m.locality, weight)
 
 
 def _service_of(m: pb.Service) -> ServiceItem:
     ports = tuple(map(_service_port_of, m.ports))
-    return ServiceItem(m.namespace, m.name, m.type, tuple(m.cluster_ips), ports, m.headless)
+    return ServiceItem(m.namespace, m.name, m.type, tuple(m.cluster_ips), ports, m.headless, m.prefer)
 
 
 def _service_port_of(m: pb.ServicePort) -> ServicePortItem:
-    backends = tuple(BackendItem(b.ip, b.port, b.node, b.pod) for b in m.backends)
+    backends = tuple(map(_backend_of, m.backends))
     return ServicePortItem(m.name, Protocol(m.protocol), m.port, m.node_port, m.app_protocol, backends)

@@ -59,7 +59,7 @@ class Update(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., epoch: _Optional[str] = ..., full: _Optional[bool] = ..., cluster: _Optional[bytes] = ..., node: _Optional[_Union[NodeDelta, _Mapping]] = ...) -> None: ...
 
 class ClusterDelta(_message.Message):
-    __slots__ = ("identities", "identities_gone", "addresses", "addresses_gone", "nodes", "nodes_gone", "services", "services_gone", "policies", "policies_gone")
+    __slots__ = ("identities", "identities_gone", "addresses", "addresses_gone", "nodes", "nodes_gone", "services", "services_gone", "policies", "policies_gone", "routing", "routing_gone", "telemetry", "telemetry_gone", "settings", "settings_gone")
     IDENTITIES_FIELD_NUMBER: _ClassVar[int]
     IDENTITIES_GONE_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,12 @@ class ClusterDelta(_message.Message):
     SERVICES_GONE_FIELD_NUMBER: _ClassVar[int]
     POLICIES_FIELD_NUMBER: _ClassVar[int]
     POLICIES_GONE_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_GONE_FIELD_NUMBER: _ClassVar[int]
+    TELEMETRY_FIELD_NUMBER: _ClassVar[int]
+    TELEMETRY_GONE_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_GONE_FIELD_NUMBER: _ClassVar[int]
     identities: _containers.RepeatedCompositeFieldContainer[Identity]
     identities_gone: _containers.RepeatedScalarFieldContainer[int]
     addresses: _containers.RepeatedCompositeFieldContainer[Address]
@@ -80,7 +86,21 @@ class ClusterDelta(_message.Message):
     services_gone: _containers.RepeatedScalarFieldContainer[str]
     policies: _containers.RepeatedCompositeFieldContainer[Policy]
     policies_gone: _containers.RepeatedCompositeFieldContainer[ObjectRef]
-    def __init__(self, identities: _Optional[_Iterable[_Union[Identity, _Mapping]]] = ..., identities_gone: _Optional[_Iterable[int]] = ..., addresses: _Optional[_Iterable[_Union[Address, _Mapping]]] = ..., addresses_gone: _Optional[_Iterable[str]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., nodes_gone: _Optional[_Iterable[str]] = ..., services: _Optional[_Iterable[_Union[Service, _Mapping]]] = ..., services_gone: _Optional[_Iterable[str]] = ..., policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., policies_gone: _Optional[_Iterable[_Union[ObjectRef, _Mapping]]] = ...) -> None: ...
+    routing: _containers.RepeatedCompositeFieldContainer[Item]
+    routing_gone: _containers.RepeatedScalarFieldContainer[str]
+    telemetry: _containers.RepeatedCompositeFieldContainer[Item]
+    telemetry_gone: _containers.RepeatedScalarFieldContainer[str]
+    settings: _containers.RepeatedCompositeFieldContainer[Item]
+    settings_gone: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, identities: _Optional[_Iterable[_Union[Identity, _Mapping]]] = ..., identities_gone: _Optional[_Iterable[int]] = ..., addresses: _Optional[_Iterable[_Union[Address, _Mapping]]] = ..., addresses_gone: _Optional[_Iterable[str]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., nodes_gone: _Optional[_Iterable[str]] = ..., services: _Optional[_Iterable[_Union[Service, _Mapping]]] = ..., services_gone: _Optional[_Iterable[str]] = ..., policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., policies_gone: _Optional[_Iterable[_Union[ObjectRef, _Mapping]]] = ..., routing: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., routing_gone: _Optional[_Iterable[str]] = ..., telemetry: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., telemetry_gone: _Optional[_Iterable[str]] = ..., settings: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., settings_gone: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Item(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: bytes
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class NodeDelta(_message.Message):
     __slots__ = ("endpoints", "endpoints_gone")
@@ -127,30 +147,34 @@ class Address(_message.Message):
     def __init__(self, ip: _Optional[str] = ..., identity: _Optional[int] = ..., node: _Optional[str] = ..., pod: _Optional[str] = ..., named_ports: _Optional[_Iterable[_Union[NamedPort, _Mapping]]] = ..., workload_kind: _Optional[str] = ..., workload_name: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "addresses", "pod_cidrs")
+    __slots__ = ("name", "addresses", "pod_cidrs", "locality")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     POD_CIDRS_FIELD_NUMBER: _ClassVar[int]
+    LOCALITY_FIELD_NUMBER: _ClassVar[int]
     name: str
     addresses: _containers.RepeatedScalarFieldContainer[str]
     pod_cidrs: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., pod_cidrs: _Optional[_Iterable[str]] = ...) -> None: ...
+    locality: str
+    def __init__(self, name: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., pod_cidrs: _Optional[_Iterable[str]] = ..., locality: _Optional[str] = ...) -> None: ...
 
 class Service(_message.Message):
-    __slots__ = ("namespace", "name", "type", "cluster_ips", "headless", "ports")
+    __slots__ = ("namespace", "name", "type", "cluster_ips", "headless", "ports", "prefer")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_IPS_FIELD_NUMBER: _ClassVar[int]
     HEADLESS_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
+    PREFER_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     name: str
     type: str
     cluster_ips: _containers.RepeatedScalarFieldContainer[str]
     headless: bool
     ports: _containers.RepeatedCompositeFieldContainer[ServicePort]
-    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., cluster_ips: _Optional[_Iterable[str]] = ..., headless: _Optional[bool] = ..., ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ...) -> None: ...
+    prefer: str
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., cluster_ips: _Optional[_Iterable[str]] = ..., headless: _Optional[bool] = ..., ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., prefer: _Optional[str] = ...) -> None: ...
 
 class ServicePort(_message.Message):
     __slots__ = ("name", "protocol", "port", "node_port", "app_protocol", "backends")
@@ -169,16 +193,29 @@ class ServicePort(_message.Message):
     def __init__(self, name: _Optional[str] = ..., protocol: _Optional[int] = ..., port: _Optional[int] = ..., node_port: _Optional[int] = ..., app_protocol: _Optional[str] = ..., backends: _Optional[_Iterable[_Union[Backend, _Mapping]]] = ...) -> None: ...
 
 class Backend(_message.Message):
-    __slots__ = ("ip", "port", "node", "pod")
+    __slots__ = ("ip", "port", "node", "pod", "labels", "locality", "weight")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     IP_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    LOCALITY_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
     ip: str
     port: int
     node: str
     pod: str
-    def __init__(self, ip: _Optional[str] = ..., port: _Optional[int] = ..., node: _Optional[str] = ..., pod: _Optional[str] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    locality: str
+    weight: int
+    def __init__(self, ip: _Optional[str] = ..., port: _Optional[int] = ..., node: _Optional[str] = ..., pod: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., locality: _Optional[str] = ..., weight: _Optional[int] = ...) -> None: ...
 
 class ObjectRef(_message.Message):
     __slots__ = ("kind", "namespace", "name")
