@@ -49,7 +49,7 @@ class NodeItem:
 class BackendItem:
     """A ready endpoint of one service port. `port` is the target port, resolved. Of a pod, labels and locality are
     its identity's and its node's; `labels`, `locality` and `weight` here are those that a ServiceEntry's endpoint
-    declares. `ip` may be a name there, of an entry that is resolved by DNS."""
+    declares. Endpoints that are names stand in `HostRouting.entry` alone."""
 
     ip: str
     port: int
