@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n weft/policies/wire/pb/node.proto\x12\x0cweft.node.v1\"C\n\x13WaitEndpointRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\"L\n\x11WaitEndpointReply\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\r\x12\x10\n\x08identity\x18\x02 \x01(\r\x12\x10\n\x08revision\x18\x03 \x01(\x04\"\'\n\x13WaitRevisionRequest\x12\x10\n\x08revision\x18\x01 \x01(\x04\"%\n\x11WaitRevisionReply\x12\x10\n\x08revision\x18\x01 \x01(\x04\")\n\x0cQueryRequest\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\x0b\n\x03\x61rg\x18\x02 \x01(\t\"\x1a\n\nQueryReply\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"\x11\n\x0fSnapshotRequest\"\x1f\n\rSnapshotReply\x12\x0e\n\x06update\x18\x01 \x01(\x0c\x32\xb8\x02\n\x04Node\x12R\n\x0cWaitEndpoint\x12!.weft.node.v1.WaitEndpointRequest\x1a\x1f.weft.node.v1.WaitEndpointReply\x12R\n\x0cWaitRevision\x12!.weft.node.v1.WaitRevisionRequest\x1a\x1f.weft.node.v1.WaitRevisionReply\x12=\n\x05Query\x12\x1a.weft.node.v1.QueryRequest\x1a\x18.weft.node.v1.QueryReply\x12I\n\x0bGetSnapshot\x12\x1d.weft.node.v1.SnapshotRequest\x1a\x1b.weft.node.v1.SnapshotReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n weft/policies/wire/pb/node.proto\x12\x0cweft.node.v1\"C\n\x13WaitEndpointRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\"L\n\x11WaitEndpointReply\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\r\x12\x10\n\x08identity\x18\x02 \x01(\r\x12\x10\n\x08revision\x18\x03 \x01(\x04\"\'\n\x13WaitRevisionRequest\x12\x10\n\x08revision\x18\x01 \x01(\x04\"%\n\x11WaitRevisionReply\x12\x10\n\x08revision\x18\x01 \x01(\x04\")\n\x0cQueryRequest\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\x0b\n\x03\x61rg\x18\x02 \x01(\t\"\x1a\n\nQueryReply\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"\x11\n\x0fSnapshotRequest\"\x1f\n\rSnapshotReply\x12\x0e\n\x06update\x18\x01 \x01(\x0c\"t\n\nTapRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65stination\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x11\n\tauthority\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x01(\t\x12\x10\n\x08max_rate\x18\x06 \x01(\r\"&\n\x08TapReply\x12\x0c\n\x04json\x18\x01 \x01(\x0c\x12\x0c\n\x04lost\x18\x02 \x01(\x04\x32\xf3\x02\n\x04Node\x12R\n\x0cWaitEndpoint\x12!.weft.node.v1.WaitEndpointRequest\x1a\x1f.weft.node.v1.WaitEndpointReply\x12R\n\x0cWaitRevision\x12!.weft.node.v1.WaitRevisionRequest\x1a\x1f.weft.node.v1.WaitRevisionReply\x12=\n\x05Query\x12\x1a.weft.node.v1.QueryRequest\x1a\x18.weft.node.v1.QueryReply\x12I\n\x0bGetSnapshot\x12\x1d.weft.node.v1.SnapshotRequest\x1a\x1b.weft.node.v1.SnapshotReply\x12\x39\n\x03Tap\x12\x18.weft.node.v1.TapRequest\x1a\x16.weft.node.v1.TapReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +47,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SNAPSHOTREQUEST']._serialized_end=365
   _globals['_SNAPSHOTREPLY']._serialized_start=367
   _globals['_SNAPSHOTREPLY']._serialized_end=398
-  _globals['_NODE']._serialized_start=401
-  _globals['_NODE']._serialized_end=713
+  _globals['_TAPREQUEST']._serialized_start=400
+  _globals['_TAPREQUEST']._serialized_end=516
+  _globals['_TAPREPLY']._serialized_start=518
+  _globals['_TAPREPLY']._serialized_end=556
+  _globals['_NODE']._serialized_start=559
+  _globals['_NODE']._serialized_end=930
 # @@protoc_insertion_point(module_scope)

@@ -61,3 +61,27 @@ class SnapshotReply(_message.Message):
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     update: bytes
     def __init__(self, update: _Optional[bytes] = ...) -> None: ...
+
+class TapRequest(_message.Message):
+    __slots__ = ("source", "destination", "method", "authority", "path", "max_rate")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    MAX_RATE_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    destination: str
+    method: str
+    authority: str
+    path: str
+    max_rate: int
+    def __init__(self, source: _Optional[str] = ..., destination: _Optional[str] = ..., method: _Optional[str] = ..., authority: _Optional[str] = ..., path: _Optional[str] = ..., max_rate: _Optional[int] = ...) -> None: ...
+
+class TapReply(_message.Message):
+    __slots__ = ("json", "lost")
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    json: bytes
+    lost: int
+    def __init__(self, json: _Optional[bytes] = ..., lost: _Optional[int] = ...) -> None: ...

@@ -54,6 +54,11 @@ class NodeStub:
                 request_serializer=weft_dot_policies_dot_wire_dot_pb_dot_node__pb2.SnapshotRequest.SerializeToString,
                 response_deserializer=weft_dot_policies_dot_wire_dot_pb_dot_node__pb2.SnapshotReply.FromString,
                 _registered_method=True)
+        self.Tap = channel.unary_stream(
+                '/weft.node.v1.Node/Tap',
+                request_serializer=weft_dot_policies_dot_wire_dot_pb_dot_node__pb2.TapRequest.SerializeToString,
+                response_deserializer=weft_dot_policies_dot_wire_dot_pb_dot_node__pb2.TapReply.FromString,
+                _registered_method=True)
 
 
 class NodeServicer:
@@ -75,7 +80,7 @@ class NodeServicer:
 
     def Query(self, request, context):
         """State for the command line, as JSON: what = status | endpoints | identities | services | policies |
-        policy-table (arg: endpoint) | addresses | maps | metrics
+        policy-table (arg: endpoint) | addresses | maps | metrics | proxy (arg: what [arg]) | metrics-families (arg: prefix)
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,6 +88,13 @@ class NodeServicer:
 
     def GetSnapshot(self, request, context):
         """Hands the snapshot the node holds to the command line: a serialized weft.control.v1.Update, full.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Tap(self, request, context):
+        """Requests as the L7 proxy carries them, until the caller has seen enough: starts and ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +122,11 @@ def add_NodeServicer_to_server(servicer, server):
                     servicer.GetSnapshot,
                     request_deserializer=weft_dot_policies_dot_wire_dot_pb_dot_node__pb2.SnapshotRequest.FromString,
                     response_serializer=weft_dot_policies_dot_wire_dot_pb_dot_node__pb2.SnapshotReply.SerializeToString,
+            ),
+            'Tap': grpc.unary_stream_rpc_method_handler(
+                    servicer.Tap,
+                    request_deserializer=weft_dot_policies_dot_wire_dot_pb_dot_node__pb2.TapRequest.FromString,
+                    response_serializer=weft_dot_policies_dot_wire_dot_pb_dot_node__pb2.TapReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +237,33 @@ class Node:
             '/weft.node.v1.Node/GetSnapshot',
             weft_dot_policies_dot_wire_dot_pb_dot_node__pb2.SnapshotRequest.SerializeToString,
             weft_dot_policies_dot_wire_dot_pb_dot_node__pb2.SnapshotReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/weft.node.v1.Node/Tap',
+            weft_dot_policies_dot_wire_dot_pb_dot_node__pb2.TapRequest.SerializeToString,
+            weft_dot_policies_dot_wire_dot_pb_dot_node__pb2.TapReply.FromString,
             options,
             channel_credentials,
             insecure,
