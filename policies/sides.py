@@ -15,7 +15,7 @@ from weft.policies.l4 import judge as read_rules
 from weft.policies.lookup import lookup
 from weft.policies.model import Direction, ObjectRef, Origin
 from weft.policies.nearest import Miss, nearest_miss
-from weft.policies.snapshot import EndpointItem, ResolvedSpec
+from weft.policies.snapshot import EndpointItem
 from weft.policies.table import MatchType, Value, Verdict
 from weft.policies.world import World
 
@@ -70,16 +70,8 @@ def judge_side(world: World, subject: EndpointItem, who: str, number: int, packe
         rules,
         enforcing,
         nearest,
-        _limits(specs, packet, value) if redirected else None,
+        l7.limits_of(specs, packet, read_rules(specs, packet)) if redirected else None,
     )
-
-
-def _limits(specs: Sequence[ResolvedSpec], packet: Packet, value: Value) -> l7.HttpLimits:
-    deciding = read_rules(specs, packet).rules
-    pairs = [
-        (spec, rule) for spec in specs if packet.subject in spec.subjects for rule in spec.rules if rule in deciding
-    ]
-    return l7.limits(pairs, bypass=value.bypass)
 
 
 def judge_http(sides: Sequence[Side], request: l7.Request) -> Http:
