@@ -14,8 +14,7 @@ from typing import Any
 from weft.operator.store import canonical
 from weft.policies.dialects import registry
 from weft.policies.errors import Invalid, Where
-from weft.policies.model import ObjectRef, Policy
-from weft.policies.objects import Object
+from weft.policies.model import ObjectRef
 from weft.policies.yamldoc import Document
 
 #: Of one object: etcd takes 1.5 MiB.
@@ -28,7 +27,7 @@ class Admitted:
 
     ref: ObjectRef
     manifest: Mapping[str, Any]
-    meaning: Policy | Object | None
+    meaning: registry.Parsed | None
     warnings: tuple[str, ...] = ()
     file: str = ""
     line: int = 0
@@ -45,7 +44,7 @@ def admit(document: Document, default_namespace: str) -> Admitted:
         raise Invalid(Where(document.file, document.line, str(ref)), f"larger than {MAX_OBJECT >> 20} MiB")
     meaning = registry.parse(document, default_namespace)
     manifest = _named(document.value, ref)
-    warnings = meaning.warnings if isinstance(meaning, Policy) else ()
+    warnings: tuple[str, ...] = getattr(meaning, "warnings", ())
     return Admitted(ref, manifest, meaning, warnings, document.file, document.line)
 
 
@@ -60,7 +59,7 @@ def document_of(text: str, file: str = "", line: int = 0) -> Document:
     return Document(value, file, line)
 
 
-def meaning_of(text: str) -> Policy | Object | None:
+def meaning_of(text: str) -> registry.Parsed | None:
     """Of an object from the store. Raises Invalid."""
     return registry.parse(document_of(text))
 

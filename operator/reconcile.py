@@ -21,9 +21,9 @@ from weft.operator.revision import Reservation
 from weft.operator.store import Store, canonical
 from weft.policies.cluster import Cluster
 from weft.policies.delta import ClusterDelta, Step
+from weft.policies.dialects import registry
 from weft.policies.errors import Invalid
-from weft.policies.model import ObjectRef, Policy
-from weft.policies.objects import Object
+from weft.policies.model import ObjectRef
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Prepared:
 
     ref: ObjectRef
     text: str
-    meaning: Policy | Object | None
+    meaning: registry.Parsed | None
     file: str = ""
     line: int = 0
     warnings: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from weft.policies.model import Protocol
 from weft.policies.objects import EndpointSlice, Pod, Service, ServicePort
 from weft.policies.snapshot import BackendItem, ServiceItem, ServicePortItem
 
+PREFER: Final = {"PreferClose": "zone", "PreferSameZone": "zone", "PreferSameNode": "node"}
 PORTLESS: Final = ServicePort("", Protocol.ANY, 0, 0)
 
 
@@ -32,8 +33,10 @@ def service_item(catalog: Catalog, service: Service) -> ServiceItem:
         ports.append(_port_item(port, found))
     if service.headless and not service.ports:
         ports.append(_port_item(PORTLESS, _ready(slices) if slices else _from_pods(pods, PORTLESS)))
+    prefer = PREFER.get(service.traffic_distribution, "")
+    addresses = service.cluster_ips
     return ServiceItem(
-        service.namespace, service.name, service.type, service.cluster_ips, tuple(ports), service.headless
+        service.namespace, service.name, service.type, addresses, tuple(ports), service.headless, prefer
     )
 
 

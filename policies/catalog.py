@@ -5,7 +5,7 @@ Addresses are canonical inside (`FD00::0001` is `fd00::1`), so that they can be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import TypeVar
@@ -47,11 +47,11 @@ class Catalog:
         return self._pods_of.get(namespace, ())
 
     def pods_selected(self, service: Service) -> list[Pod]:
-        """Sorted by name: equal clusters give equal backends."""
-        sets = [
-            self._pods_by_label.get((service.namespace, key, value), set())
-            for key, value in service.selector.items()
-        ]
+        return self.pods_with(service.namespace, service.selector)
+
+    def pods_with(self, namespace: str, labels: Mapping[str, str]) -> list[Pod]:
+        """Sorted by name: equal clusters give equal backends. No labels: none."""
+        sets = [self._pods_by_label.get((namespace, key, value), set()) for key, value in labels.items()]
         return [self.pods[key] for key in sorted(set.intersection(*sets))] if sets else []
 
     def services_selecting(self, pod: Pod) -> set[str]:

@@ -9,12 +9,17 @@ pods, addresses and endpoints, policies, services.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from itertools import chain
 from typing import TypeVar
 
 from weft.policies.backends import service_item
 from weft.policies.catalog import Catalog, canonical
-from weft.policies.delta import ClusterDelta, NodeDelta, Step, apply_cluster, apply_node
+from weft.policies.delta import ClusterDelta, NodeDelta, Step, apply_cluster, apply_node, between_items
 from weft.policies.identity import RESERVED, reserved_identity
+from weft.policies.mesh import locality
+from weft.policies.mesh.bind import Mesh
+from weft.policies.mesh.model import Declared, Model
+from weft.policies.mesh.services import Services
 from weft.policies.model import ObjectRef, Policy
 from weft.policies.numbers import Allocator, Exhausted, Numbers
 from weft.policies.objects import CidrGroup, EndpointSlice, Namespace, Node, Object, Pod, Service
@@ -53,23 +58,28 @@ class Cluster:
         self._resolver = Resolver(self._index, self._catalog)
         self._dirty_nodes: set[str] = set()
         self._dirty_services: set[str] = set()
+        self._services = Services(self._catalog)
+        self.mesh = Mesh(self._services.key_of, self._services.hosts)
+        self._services.mesh = self.mesh
         for number in RESERVED:
             self._index.add(number, reserved_identity(number).labels)
 
-    def put(self, thing: Policy | Object, generation: int = 0) -> None:
+    def put(self, thing: Policy | Object | Declared, generation: int = 0) -> None:
         """`generation` becomes PolicyItem.revision; 0: counted here. Raises Invalid, and changes nothing, for what
         no manifest that the dialects let pass can contain (an address that is none, an unknown entity)."""
         if isinstance(thing, Policy):
             self._resolver.put(thing, generation or self._resolver.generation(thing.ref) + 1)
+        elif isinstance(thing, Model):
+            self._dirty_services |= self._services.touched(self.mesh.put(thing))
         else:
             self._put_object(canonical(thing))
 
     @staticmethod
-    def check(thing: Policy | Object) -> None:
+    def check(thing: Policy | Object | Declared) -> None:
         """Raises the Invalid that `put` would."""
         if isinstance(thing, Policy):
             check_entities(thing)
-        else:
+        elif not isinstance(thing, Model):
             canonical(thing)
 
     def remove(self, ref: ObjectRef) -> None:
@@ -90,19 +100,25 @@ class Cluster:
             case "CiliumCIDRGroup":
                 self._catalog.groups.pop(ref.name, None)
                 self._resolver.groups_changed()
+            case _ if self.mesh.holds(ref):
+                self._dirty_services |= self._services.touched(self.mesh.remove(ref))
             case _:
                 self._resolver.remove(ref)
 
     def delta(self) -> Step | None:
         """What changed since the last call; None: nothing that a node could notice."""
-        part, population = self.part, self._population
+        part, population, mesh = self.part, self._population, self.mesh
         identities = self._identities()
+        self._services.settle()
         cluster = ClusterDelta(
             *identities,
             *_differences(part.addresses, {ip: population.address_item(ip) for ip in population.touched}),
             *_differences(part.nodes, {name: self._node_item(name) for name in self._dirty_nodes}),
             *_differences(part.services, {key: self._service_item(key) for key in self._dirty_services}),
             *_differences(part.policies, self._resolver.resolve()),
+            *_differences(part.routing, mesh.settle()),
+            *between_items(part.telemetry, mesh.telemetry),
+            *between_items(part.settings, mesh.settings),
         )
         nodes = self._endpoints()
         population.clear()
@@ -116,7 +132,7 @@ class Cluster:
 
     def problems(self) -> dict[ObjectRef, str]:
         """Objects that are not in force, wholly or in part, and why."""
-        return self._population.problems()
+        return self.mesh.problems() | self._population.problems()
 
     # noting what changed
 
@@ -146,6 +162,7 @@ class Cluster:
             for pod in (before, after):
                 if pod:
                     self._dirty_services |= self._catalog.services_selecting(pod)
+                    self._dirty_services |= self._services.touched(self.mesh.selecting(pod.namespace))
 
     def _node_changed(self, name: str) -> None:
         self._dirty_nodes.add(name)
@@ -154,6 +171,7 @@ class Cluster:
     def _service_changed(self, key: str, before: Service | None, after: Service | None) -> None:
         if before != after:
             self._dirty_services.add(key)
+            self._services.changed(key, before, after)
             self._resolver.service_changed(before, after)
 
     def _slices_changed(self, services: set[str]) -> None:
@@ -170,7 +188,8 @@ class Cluster:
     def _identities(self) -> tuple[dict[int, IdentityItem], frozenset[int]]:
         resolver = self._resolver
         resolver.settle()
-        came, gone = self._population.settle(self._index.mentioned, resolver.prefixes())
+        mentioned = chain(self._index.mentioned, self.mesh.mentioned())
+        came, gone = self._population.settle(mentioned, resolver.prefixes())
         for number in gone:
             resolver.selections_changed(self._index.remove(number))
         for number, labels in came.items():
@@ -193,11 +212,11 @@ class Cluster:
 
     def _node_item(self, name: str) -> NodeItem | None:
         node = self._catalog.nodes.get(name)
-        return NodeItem(name, node.addresses, node.pod_cidrs) if node else None
+        return NodeItem(name, node.addresses, node.pod_cidrs, locality.of_labels(node.labels)) if node else None
 
     def _service_item(self, key: str) -> ServiceItem | None:
         service = self._catalog.services.get(key)
-        return service_item(self._catalog, service) if service else None
+        return service_item(self._catalog, service) if service else self._services.of_entry(key)
 
     def _step(self, cluster: ClusterDelta, nodes: dict[str, NodeDelta]) -> Step:
         self.revision += 1

@@ -130,19 +130,19 @@ def apply_node(part: NodePart, delta: NodeDelta) -> NodePart:
 def between(before: ClusterPart, after: ClusterPart) -> ClusterDelta:
     """Also how a receiver learns what a full update really changed."""
     return ClusterDelta(
-        *_difference(before.identities, after.identities),
-        *_difference(before.addresses, after.addresses),
-        *_difference(before.nodes, after.nodes),
-        *_difference(before.services, after.services),
-        *_difference(before.policies, after.policies),
-        *_difference(before.routing, after.routing),
-        *_difference(before.telemetry, after.telemetry),
-        *_difference(before.settings, after.settings),
+        *between_items(before.identities, after.identities),
+        *between_items(before.addresses, after.addresses),
+        *between_items(before.nodes, after.nodes),
+        *between_items(before.services, after.services),
+        *between_items(before.policies, after.policies),
+        *between_items(before.routing, after.routing),
+        *between_items(before.telemetry, after.telemetry),
+        *between_items(before.settings, after.settings),
     )
 
 
 def between_nodes(before: NodePart, after: NodePart) -> NodeDelta:
-    return NodeDelta(*_difference(before.endpoints, after.endpoints))
+    return NodeDelta(*between_items(before.endpoints, after.endpoints))
 
 
 def _patched(held: Mapping[K, V], put: Mapping[K, V], gone: frozenset[K]) -> Mapping[K, V]:
@@ -154,7 +154,8 @@ def _patched(held: Mapping[K, V], put: Mapping[K, V], gone: frozenset[K]) -> Map
     return patched
 
 
-def _difference(before: Mapping[K, V], after: Mapping[K, V]) -> tuple[dict[K, V], frozenset[K]]:
+def between_items(before: Mapping[K, V], after: Mapping[K, V]) -> tuple[dict[K, V], frozenset[K]]:
+    """What was put, and the keys that are gone."""
     if before is after:
         return {}, frozenset()
     put = {key: item for key, item in after.items() if before.get(key) != item}

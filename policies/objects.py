@@ -73,6 +73,7 @@ class Service:
     type: str = "ClusterIP"
     ports: tuple[ServicePort, ...] = ()
     external_ips: tuple[str, ...] = ()
+    traffic_distribution: str = ""  # PreferClose, PreferSameZone, PreferSameNode; "": none
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from weft.policies.cluster import Cluster, Numbers
 from weft.policies.dialects import registry
 from weft.policies.errors import Invalid
 from weft.policies.identify import EXTERNAL_ANNOTATION
+from weft.policies.mesh import model as mesh
 from weft.policies.model import ObjectRef, Policy
 from weft.policies.objects import EndpointSlice, Node, Object, Pod, Service
 from weft.policies.world import Surroundings, World
@@ -27,17 +28,19 @@ _LAST = int(IPv4Address("10.255.255.254"))
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What the documents come to. `refused`: those that are wrong, each with its reason."""
+    """What the documents come to. `routing`: what `mesh.model` calls declared. `refused`: those that are wrong,
+    each with its reason."""
 
     policies: tuple[Policy, ...]
     objects: tuple[Object, ...]
     refused: tuple[Invalid, ...]
+    routing: tuple[mesh.Declared, ...] = ()
 
 
 def read(documents: Sequence[Document], default_namespace: str = "default") -> Declared:
     """Reads every document, the wrong ones too: whoever asked decides whether the others count. Of two
     documents about one object the later counts, as if one had been applied after the other."""
-    found: dict[ObjectRef, Policy | Object] = {}
+    found: dict[ObjectRef, registry.Parsed] = {}
     refused: list[Invalid] = []
     nodes = sorted({str(ref.name) for ref in _refs(documents, default_namespace) if ref.kind == "Node"})
     for document in documents:
@@ -49,8 +52,9 @@ def read(documents: Sequence[Document], default_namespace: str = "default") -> D
         except Invalid as error:
             refused.append(error)
     policies = tuple(thing for thing in found.values() if isinstance(thing, Policy))
-    objects = tuple(thing for thing in found.values() if not isinstance(thing, Policy))
-    return Declared(policies, objects, tuple(refused))
+    routing = tuple(thing for thing in found.values() if isinstance(thing, mesh.Model))
+    objects = tuple(thing for thing in found.values() if not isinstance(thing, Policy | mesh.Model))
+    return Declared(policies, objects, tuple(refused), routing)
 
 
 def _refs(documents: Iterable[Document], default_namespace: str) -> Iterable[ObjectRef]:
@@ -89,6 +93,8 @@ def build(declared: Declared, dns: tuple[str, ...] = ()) -> tuple[World, dict[Ob
         cluster.put(thing)
     for policy in declared.policies:
         cluster.put(policy)
+    for route in declared.routing:
+        cluster.put(route)
     cluster.delta()
     around = Surroundings(on_host, outside, frozenset(made_up), dns)
     return World(cluster.part, around), dict(cluster.problems())

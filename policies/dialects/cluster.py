@@ -139,7 +139,7 @@ def parse_service(root: Field, ref: ObjectRef) -> Service:
     if not ips and one is not None and one.string():
         ips = [one]
     headless = any(ip.value == "None" for ip in ips)
-    external = spec.lax("externalIPs")
+    external, distribution = spec.lax("externalIPs"), spec.lax("trafficDistribution")
     return Service(
         namespace=ref.namespace,
         name=ref.name,
@@ -151,6 +151,7 @@ def parse_service(root: Field, ref: ObjectRef) -> Service:
         type=kind.one_of(_SERVICE_TYPES) if kind is not None else "ClusterIP",
         ports=tuple(_service_port(item) for item in ports.items()) if ports is not None else (),
         external_ips=tuple(address(item) for item in external.items()) if external is not None else (),
+        traffic_distribution=distribution.string() if distribution is not None else "",
     )
 
 

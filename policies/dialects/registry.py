@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from weft.policies import objects
 from weft.policies.dialects import cilium, cluster, kubernetes, metadata
 from weft.policies.dialects.fields import Field, shown
+from weft.policies.mesh import model as mesh
 from weft.policies.model import ObjectRef, Policy
 from weft.policies.yamldoc import Document
 
-Parsed = Policy | objects.Object
+Parsed = Policy | objects.Object | mesh.Declared
 
 
 @dataclass(frozen=True, slots=True)

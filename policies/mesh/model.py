@@ -246,9 +246,9 @@ class Dialect(enum.IntEnum):
 class Route(Model, frozen=True):
     """One declared routing object, or after binding what several of them are together for one host.
 
-    `hosts`: exact, or `*.suffix`, or `*`; empty: a VirtualService that only others delegate to. `clients`: namespaces
-    whose workloads it is for; None: all. `ports`: of the service, that it is for; empty: all. `http`: the first rule
-    that matches decides, none that matches: 404. `http` and `tcp` both empty: it routes nothing.
+    `hosts`: exact, or `*.suffix`, or `*`; empty: a VirtualService that only others delegate to. `clients`:
+    namespaces whose workloads it is for; None: all. `ports`: of the service, that it is for; empty: all. `http`:
+    the first rule that matches decides, none that matches: 404. `http` and `tcp` both empty: it routes nothing.
     `created`: RFC 3339, "" unknown: older ones win. `grpc`: what is not matched gets gRPC's UNIMPLEMENTED.
     """
 
@@ -608,9 +608,10 @@ Declared = (
 class HostRouting(Model, frozen=True):
     """All that is declared for one host, in force. `service`: key of `ClusterPart.services` ("ns/name"; of a
     ServiceEntry "ns/host"). `routes`: in the order in which they are asked; the first one that is for the client's
-    namespace and the port, and whose hosts cover the request's authority, decides; if the authority fits none of them, the first
-    for the client's namespace does (the destination selects the Service). `policies`: in the order of precedence;
-    the first one that is for the client decides alone. `entry`: of a host that a ServiceEntry declares."""
+    namespace and the port, and whose hosts cover the request's authority, decides; if the authority fits none of
+    them, the first for the client's namespace and the port does (the destination selects the Service). `policies`:
+    in the order of precedence; the first one that is for the client decides alone. `entry`: of a host that a
+    ServiceEntry declares."""
 
     host: str
     service: str
