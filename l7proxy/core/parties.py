@@ -15,6 +15,7 @@ from weft.l7proxy.core.stream import Failure, Peer, Request, ResponseSink
 from weft.policies.l7 import HttpAnswer, HttpLimits
 from weft.policies.l7 import Request as PolicyRequest
 from weft.policies.mesh.model import HostRouting, MeshSettings, TrafficPolicy
+from weft.policies.snapshot import ServiceItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,9 @@ class World(Protocol):
         routing. Of a pod behind several, the authority picks."""
 
     def routing(self, host: str) -> HostRouting | None: ...
+    def service(self, host: str) -> ServiceItem | None:
+        """Ports and backends of a host, of a ServiceEntry's too."""
+
     def service_key(self, host: str) -> str:
         """ "ns/name"; "": no such host."""
 
@@ -99,7 +103,8 @@ class Cluster(Protocol):
         """ "http1", "http2", "tcp" as the port declares, "" where it does not: as the client speaks."""
 
     def hash_key(self, request: Request, peer: Peer) -> tuple[int | None, bytes]:
-        """For consistent hashing: the key (None: none, choose at random), and a Set-Cookie value to add, or b""."""
+        """What to call `pick` with, and a Set-Cookie value to add, or b"". The key is the hash of consistent
+        hashing (None: choose at random); where the address that was asked for is kept, it is that address."""
 
     def pick(
         self, key: int | None, tried: Collection[Endpoint], allowed: Callable[[Endpoint], bool]
