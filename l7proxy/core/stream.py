@@ -32,7 +32,8 @@ Headers = list[tuple[bytes, bytes]]
 class Request:
     """`path` with its query string, as sent. `authority` "": there was none (HTTP/1.0). `length`: of the body; -1:
     not known beforehand; 0 with `end`: no body. `upgrade`: lower case protocol (b"websocket") where the client asks
-    for one by HTTP/1.1, else b"". `expect`: the client waits for 100 Continue before it sends the body."""
+    for one by HTTP/1.1, else b"". `expect`: the client waits for 100 Continue before it sends the body. `more`: a
+    piece of the body follows within the same call of the codec, so a writer may hold the head back for it."""
 
     __slots__ = (
         "authority",
@@ -40,6 +41,7 @@ class Request:
         "headers",
         "length",
         "method",
+        "more",
         "path",
         "scheme",
         "upgrade",
@@ -62,19 +64,21 @@ class Request:
         self.method, self.path, self.authority, self.headers = method, path, authority, headers
         self.scheme, self.version, self.length = scheme, version, length  # version: "1.0", "1.1" or "2"
         self.upgrade, self.expect = upgrade, expect
+        self.more = False
 
 
 class Response:
-    """`length` as of Request. `version` of the upstream, for the record. A 101 opens a tunnel: pieces then go both
-    ways as they come, and `finish` closes one direction."""
+    """`length`, `more` as of Request. `version` of the upstream, for the record. A 101 opens a tunnel: pieces then
+    go both ways as they come, and `finish` closes one direction."""
 
-    __slots__ = ("headers", "length", "reason", "status", "version")
+    __slots__ = ("headers", "length", "more", "reason", "status", "version")
 
     def __init__(
         self, status: int, headers: Headers, *, length: int = -1, version: str = "1.1", reason: bytes = b""
     ) -> None:
         self.status, self.headers, self.length = status, headers, length
         self.version, self.reason = version, reason
+        self.more = False
 
 
 class Reset(enum.IntEnum):
@@ -202,6 +206,9 @@ class Transport(Protocol):
     """What a codec writes to: asyncio's transports fit."""
 
     def write(self, data: bytes) -> None: ...
+    def write_eof(self) -> None:
+        """Half-close, after what was written has gone out: tunnels need it."""
+
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
     def close(self) -> None:
