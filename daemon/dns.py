@@ -1,4 +1,4 @@
-"""The node's name server: names of Services and pods, from the snapshot, and nothing else.
+"""The node's name server: names of Services, pods and hosts of ServiceEntries, from the snapshot, and nothing else.
 
 In: a DNS message, and the cluster part of the snapshot. Out: a DNS message, or None where an answer would help
 nobody but an attacker (a response sent to us, a header that is cut off). No forwarding: a name outside
@@ -8,6 +8,7 @@ nobody but an attacker (a response sent to us, a header that is cut off). No for
     another opcode                          NOTIMP
     does not parse, not one question        FORMERR
     another class                           REFUSED
+    the host of a ServiceEntry              its addresses
     outside the zone                        REFUSED; NXDOMAIN for a bare name, and `x.NAMESPACE`, `x.y.svc`
     in the zone, unknown                    NXDOMAIN
     known, no record of this type           NOERROR, empty, with the SOA
@@ -50,6 +51,7 @@ from weft.policies.snapshot import BackendItem, ClusterPart, ServiceItem, Servic
 ADDRESSES = ("10.96.0.10", "fd00:10:96::a")
 PORT = 53
 ZONE = ("cluster", "local")
+ENTRY = "ServiceEntry"  # the type of a service that one declares
 ANY_CLASS = 255
 TTL = 5  # seconds; as short as Kubernetes' own, for what stands behind a headless name moves
 HEADER, QUESTION_END = struct.Struct("!HHHHHH"), struct.Struct("!HH")
@@ -80,6 +82,12 @@ class Directory:
                 return None if item is None else below_service(item, tuple(below))
         return None
 
+    @cached_property
+    def declared(self) -> dict[tuple[str, ...], ServiceItem]:
+        """By their whole names: the hosts that ServiceEntries declare."""
+        items = (item for item in self.cluster.services.values() if item.type == ENTRY)
+        return {tuple(item.name.split(".")): item for item in items}
+
     def name_of(self, address: IPAddress) -> str | None:
         return self.reverse.get(str(address))
 
@@ -99,7 +107,7 @@ class Directory:
     def reverse(self) -> dict[str, str]:
         names: dict[str, str] = {}
         for item in self.cluster.services.values():
-            host = f"{item.name}.{item.namespace}.svc.{'.'.join(ZONE)}"
+            host = item.host
             if item.headless:
                 for backend in backends(item):
                     names.setdefault(str(ip_address(backend.ip)), f"{host_of(backend)}.{host}")
@@ -265,9 +273,10 @@ def _fill(reply: DNSRecord, label: DNSLabel, question: Question, directory: Dire
     name = tuple(part.decode("ascii", "replace").lower() for part in question.labels)
     if name[-2:] in (REVERSE_4, REVERSE_6):
         return _fill_reverse(reply, label, question.kind, name, directory)
-    if name[-2:] != ZONE:
+    declared = directory.declared.get(name)
+    if name[-2:] != ZONE and declared is None:
         return int(RCODE.NXDOMAIN if misspelt(name, directory) else RCODE.REFUSED)
-    found = directory.find(name[:-2])
+    found = directory.find(name[:-2]) if declared is None else below_service(declared, ())
     if found is not None:
         for record in _records(label, question.kind, name, found):
             reply.add_answer(record)

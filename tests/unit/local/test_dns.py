@@ -24,6 +24,9 @@ CLUSTER = ClusterPart(
         "default/orders": ServiceItem("default", "orders", "ClusterIP", ("10.96.4.4", "fd00:10:96::404"), (PORT,)),
         "default/web": ServiceItem("default", "web", "ClusterIP", (), (PORT,), headless=True),
         "default/four": ServiceItem("default", "four", "ClusterIP", ("10.96.5.5",), (PORT,)),
+        "default/api.example.com": ServiceItem(
+            "default", "api.example.com", "ServiceEntry", ("240.240.3.7", "fd00:240:240::307"), (PORT,)
+        ),
         "default/empty": ServiceItem("default", "empty", "ClusterIP", (), (), headless=True),
     },
     addresses={
@@ -58,6 +61,13 @@ def told(name: str, kind: str = "A") -> tuple[str, list[str]]:
         pytest.param(f"web-1.web.{SVC}", "AAAA", "NOERROR", ["fd00:10:244:1::3"], id="headless: one pod by name"),
         pytest.param(f"10-244-1-3.web.{SVC}", "A", "NOERROR", ["10.244.1.3"], id="headless: by dashed address"),
         pytest.param(f"empty.{SVC}", "A", "NOERROR", [], id="headless without pods exists"),
+        pytest.param(
+            "API.example.com", "A", "NOERROR", ["240.240.3.7"], id="a ServiceEntry's host has its address"
+        ),
+        pytest.param("api.example.com", "AAAA", "NOERROR", ["fd00:240:240::307"], id="of either family"),
+        pytest.param("api.example.com", "MX", "NOERROR", [], id="and nothing else"),
+        pytest.param("x.api.example.com", "A", "REFUSED", [], id="what lies below it is not ours"),
+        pytest.param(f"api.example.com.{SVC}", "A", "NXDOMAIN", [], id="nor is it a name of the zone"),
         pytest.param(f"web-9.web.{SVC}", "A", "NXDOMAIN", [], id="headless: no such pod"),
         pytest.param(f"x.orders.{SVC}", "A", "NXDOMAIN", [], id="nothing stands below a service with an address"),
         pytest.param(f"nobody.{SVC}", "A", "NXDOMAIN", [], id="no such service"),
