@@ -1,0 +1,77 @@
+"""What of a new snapshot this proxy cannot take: refused by itself, with the reason; its last good version stays.
+
+A route goes back to the one of the same name that was in force for the host, or is left out; a policy goes back to
+the one before, and if there is none it stands with a rule that lets nothing pass (nothing fails open).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from weft.policies import l7
+from weft.policies.mesh.model import HostRouting, How, Matcher, Rewrite, Route
+from weft.policies.regex import BadPattern, compile_linear
+from weft.policies.snapshot import PolicyItem
+
+
+class Refusals:
+    def __init__(self) -> None:
+        self._by_key: dict[object, dict[str, str]] = {}  # host or ref of the policy -> resource -> reason
+
+    def all(self) -> dict[str, str]:
+        """Resource -> reason, of all that is refused now."""
+        return {resource: reason for found in self._by_key.values() for resource, reason in found.items()}
+
+    def forget(self, key: object) -> None:
+        self._by_key.pop(key, None)
+
+    def routing(self, new: HostRouting, held: HostRouting | None) -> HostRouting:
+        """`new`, with the last good version of every route that cannot be taken."""
+        bad = {str(route.ref): reason for route in new.routes if (reason := _bad_route(route))}
+        self._note(new.host, bad)
+        if not bad:
+            return new
+        good = {route.ref: route for route in (held.routes if held else ())}
+        routes = (route if str(route.ref) not in bad else good.get(route.ref) for route in new.routes)
+        return msgspec.structs.replace(new, routes=tuple(route for route in routes if route is not None))
+
+    def policy(self, new: PolicyItem, held: PolicyItem | None) -> PolicyItem:
+        rules = (http for spec in new.specs for rule in spec.rules if rule.l7 for http in rule.l7.http)
+        reason = next((why for http in rules if (why := l7.bad_pattern(http))), "")
+        self._note(new.ref, {f"policy {new.ref}": reason} if reason else {})
+        return held if reason and held is not None else new
+
+    def _note(self, key: object, found: dict[str, str]) -> None:
+        if found:
+            self._by_key[key] = found
+        else:
+            self._by_key.pop(key, None)
+
+
+def _bad_route(route: Route) -> str:
+    """ "": it can be taken."""
+    for index, rule in enumerate(route.http):
+        for pattern in _patterns(rule):
+            try:
+                compile_linear(pattern)
+            except BadPattern as error:
+                return f"{rule.origin.path or f'rule {index}'}: {pattern[:80]!r}: {error}"
+    return ""
+
+
+def _patterns(value: Any) -> Iterator[str]:
+    """Every regular expression in a value of the model."""
+    if isinstance(value, Matcher):
+        if value.how is How.REGEX:
+            yield value.value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _patterns(item)
+    elif isinstance(value, msgspec.Struct):
+        if isinstance(value, Rewrite) and value.regex:
+            yield value.regex
+        for field in value.__struct_fields__:
+            yield from _patterns(getattr(value, field))
