@@ -1,0 +1,245 @@
+"""Connections in the client's name: from the client's address, with the proxy's mark, to a backend.
+
+Rule: a connection that cannot bear the client's address is not made: the server's node would judge somebody else.
+Source ports are the proxy's own (61000 to 65535 by default, above what kernels give out by themselves), so that the
+answers to a client's address can be told from the client's own connections. Connecting costs no task and no thread:
+the loop tells when the socket is writable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import random
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from weft.l7proxy.core.stream import Failure
+
+Opened = Callable[[asyncio.Transport], asyncio.Protocol]
+Failed = Callable[[Failure, str], None]
+
+IP_BIND_ADDRESS_NO_PORT: Final = 24
+IP_LOCAL_PORT_RANGE: Final = 51
+IPV6_TRANSPARENT: Final = 75
+IP_TRANSPARENT: Final = 19
+SO_MARK: Final = 36
+#: Ports tried one by one where the kernel finds none by itself.
+TRIES: Final = 16
+#: The range is used up towards this address; or the kernel knows no ranges (before 6.3).
+_NO_PORT: Final = (errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.ENOPROTOOPT)
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What is set on the proxy's sockets. `mark` 0: none. `transparent` False: only addresses that the host has
+    itself can be spoken for (tests without privileges)."""
+
+    mark: int = 0
+    first_port: int = 61000
+    last_port: int = 65535
+    transparent: bool = True
+    own_addresses: frozenset[str] = frozenset()
+
+
+class Cancel:
+    """One attempt. After `cancel` neither callback is called; what was connected is closed."""
+
+    __slots__ = ("_failed", "_keepalive", "_loop", "_opened", "_sock", "_task", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, opened: Opened, failed: Failed) -> None:
+        self._loop, self._opened, self._failed = loop, opened, failed
+        self._sock: socket.socket | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    def cancel(self) -> None:
+        self._opened = _refuse
+        self._failed = _ignore
+        self._drop()
+
+    def begin(self, sock: socket.socket | None, code: int, timeout: float) -> None:
+        """`sock` None: it failed with `code` already."""
+        self._sock = sock
+        if sock is None:
+            self._loop.call_soon(self.fail, Failure.CONNECT, os.strerror(code))
+        elif code:
+            self._timer = self._loop.call_later(timeout, self._timed_out)
+            self._loop.add_writer(sock.fileno(), self._writable)
+        else:
+            self._loop.call_soon(self._connected)
+
+    def opened(self, transport: asyncio.Transport) -> asyncio.Protocol:
+        opened, self._opened, self._failed = self._opened, _refuse, _ignore
+        return opened(transport)
+
+    def fail(self, failure: Failure, detail: str) -> None:
+        self._drop()
+        failed, self._failed = self._failed, _ignore
+        failed(failure, detail)
+
+    def _writable(self) -> None:
+        if self._sock is None:
+            return
+        self._loop.remove_writer(self._sock.fileno())
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self.fail(Failure.CONNECT, os.strerror(code))
+        else:
+            self._connected()
+
+    def _connected(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            made = self._loop.create_connection(lambda: _Landing(self), sock=sock)
+            self._task = self._loop.create_task(made)
+            self._task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[Any]) -> None:
+        self._task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(Failure.CONNECT, str(error))
+
+    def _timed_out(self) -> None:
+        self._timer = None
+        self.fail(Failure.CONNECT_TIMEOUT, "connection timeout")
+
+    def _drop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._sock is not None:
+            self._loop.remove_writer(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+
+class Connector:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sockets: Sockets | None = None) -> None:
+        self.sockets = sockets or Sockets()
+        self._loop = loop
+        self.attempts = self.exhausted = 0
+
+    def connect(
+        self,
+        source_ip: str,
+        address: tuple[str, int],
+        timeout: float,
+        opened: Opened,
+        failed: Failed,
+        keepalive: tuple[float, float, int] | None = None,
+    ) -> Cancel:
+        """Calls `opened` with the transport, which answers the protocol that gets it from then on (its
+        `connection_made` is called), or `failed`; neither of them from within this call."""
+        self.attempts += 1
+        attempt = Cancel(self._loop, opened, failed)
+        sock, code = self._dial(source_ip, address, keepalive)
+        if code in _NO_PORT:
+            self.exhausted += 1
+            ports = range(self.sockets.first_port, self.sockets.last_port + 1)
+            for port in random.sample(ports, min(TRIES, len(ports))):
+                sock, code = self._dial(source_ip, address, keepalive, port)
+                if code not in _NO_PORT:
+                    break
+        attempt.begin(sock, code, timeout)
+        return attempt
+
+    def _dial(
+        self, source: str, address: tuple[str, int], keepalive: tuple[float, float, int] | None, port: int = 0
+    ) -> tuple[socket.socket | None, int]:
+        """The socket and what `connect` said. `port` 0: the kernel chooses from the range."""
+        family = _family(address[0])
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            self._prepare(sock, keepalive)
+            self._speak_for(sock, family, source, address[0], port)
+            code = sock.connect_ex(address)
+        except OSError as error:
+            code = error.errno or errno.EIO
+        if code in (0, errno.EINPROGRESS):
+            return sock, code
+        sock.close()
+        return None, code
+
+    def _prepare(self, sock: socket.socket, keepalive: tuple[float, float, int] | None) -> None:
+        if self.sockets.mark:
+            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, self.sockets.mark)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if keepalive is not None:
+            keep_alive(sock, *keepalive)
+
+    def _speak_for(self, sock: socket.socket, family: int, source: str, target: str, port: int) -> None:
+        """A client on the host itself speaks from the node's own address."""
+        use = self.sockets
+        if port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, use.last_port << 16 | use.first_port)
+        if source in use.own_addresses or (_loopback(source) and not _loopback(target)):
+            if port:
+                sock.bind(("", port))
+            return
+        if _family(source) != family:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        if use.transparent:
+            transparent(sock, family)
+        sock.bind((source, port))
+
+
+def transparent(sock: socket.socket, family: int) -> None:
+    """May have addresses that are not the host's. CAP_NET_ADMIN or CAP_NET_RAW."""
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+
+
+def keep_alive(sock: socket.socket, idle: float, interval: float, probes: int) -> None:
+    """Seconds; 0: the system's."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = (socket.TCP_KEEPIDLE, idle), (socket.TCP_KEEPINTVL, interval), (socket.TCP_KEEPCNT, probes)
+    for option, value in options:
+        if value:
+            sock.setsockopt(socket.IPPROTO_TCP, option, max(1, int(value)))
+
+
+def _family(ip: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+
+
+def _loopback(ip: str) -> bool:
+    return ip == "::1" or ip.startswith("127.")
+
+
+def _ignore(failure: Failure, detail: str) -> None:
+    """Nobody waits any more."""
+
+
+class _Unwanted(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+def _refuse(transport: asyncio.Transport) -> asyncio.Protocol:
+    return _Unwanted()
+
+
+class _Landing(asyncio.Protocol):
+    """Holds a new connection until its owner has said which protocol it gets."""
+
+    def __init__(self, attempt: Cancel) -> None:
+        self._attempt = attempt
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        protocol = self._attempt.opened(transport)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
