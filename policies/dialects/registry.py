@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from weft.policies import objects
-from weft.policies.dialects import cilium, cluster, kubernetes, metadata
+from weft.policies.dialects import cilium, cluster, gateway_api, kubernetes, metadata, smi
 from weft.policies.dialects.fields import Field, shown
 from weft.policies.mesh import model as mesh
 from weft.policies.model import ObjectRef, Policy
@@ -47,6 +47,11 @@ KINDS: Mapping[str, Kind] = {
         Kind("Service", ("v1",), True, cluster.parse_service),
         Kind("EndpointSlice", ("discovery.k8s.io/v1",), True, cluster.parse_endpoint_slice),
         Kind("Node", ("v1",), False, cluster.parse_node),
+        Kind("HTTPRoute", gateway_api.VERSIONS, True, gateway_api.parse_http_route),
+        Kind("GRPCRoute", gateway_api.VERSIONS, True, gateway_api.parse_grpc_route),
+        Kind("ReferenceGrant", gateway_api.VERSIONS, True, gateway_api.parse_grant),
+        Kind("TrafficSplit", smi.SPLIT_VERSIONS, True, smi.parse_split),
+        Kind("HTTPRouteGroup", smi.SPECS_VERSIONS, True, smi.parse_group),
     )
 }
 

@@ -71,7 +71,7 @@ def compose(
 
 
 def _ordered(routes: list[Route], host: str, notes: Notes) -> list[Route]:
-    gateway = [route for route in routes if route.dialect is Dialect.GATEWAY]
+    gateway = [_attached(route, host) for route in routes if route.dialect is Dialect.GATEWAY]
     istio = sorted((r for r in routes if r.dialect is Dialect.ISTIO), key=lambda r: _istio_place(r, host))
     smi = sorted((r for r in routes if r.dialect is Dialect.SMI), key=_age)
     kept: list[Route] = []
@@ -82,6 +82,17 @@ def _ordered(routes: list[Route], host: str, notes: Notes) -> list[Route]:
         elif host in route.hosts:
             notes[route.ref] = f"Conflicted: {before.ref} speaks for {host} already"
     return kept
+
+
+def _attached(route: Route, host: str) -> Route:
+    """A route of the service's own namespace is for all clients, of another for the clients of that one."""
+    if not route.parents:
+        return route
+    ports = {port for parent, port in route.parents if parent == host}
+    clients = None if namespace_of(host) == route.ref.namespace else (route.ref.namespace,)
+    return msgspec.structs.replace(
+        route, clients=clients, ports=() if 0 in ports else tuple(sorted(ports)), parents=()
+    )
 
 
 def _leaves_nothing(first: Route, second: Route) -> bool:

@@ -250,6 +250,8 @@ class Route(Model, frozen=True):
     namespaces whose workloads it is for; None: all. `ports`: of the service, that it is for; empty: all. `http`:
     the first rule that matches decides, none that matches: 404. `http` and `tcp` both empty: it routes nothing.
     `created`: RFC 3339, "" unknown: older ones win. `grpc`: what is not matched gets gRPC's UNIMPLEMENTED.
+    `parents`: of Gateway API, (host, port or 0 for all) of the Services it is attached to; only before binding,
+    which makes `clients` and `ports` of them for each host.
     """
 
     ref: ObjectRef
@@ -262,6 +264,7 @@ class Route(Model, frozen=True):
     ports: tuple[int, ...] = ()
     created: str = ""
     grpc: bool = False
+    parents: tuple[tuple[str, int], ...] = ()
     warnings: tuple[str, ...] = ()
 
 
