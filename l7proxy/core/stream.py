@@ -24,6 +24,7 @@ Rules, for both directions:
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Protocol
 
 Headers = list[tuple[bytes, bytes]]
@@ -243,7 +244,10 @@ class ServerCodec(Protocol):
 
 
 class ClientCodec(Protocol):
-    """The upstream side: `http1.Client(transport, ...)`, `http2.Client(...)`."""
+    """The upstream side: `http1.Client(transport, ...)`, `http2.Client(...)`. `on_change` is the pool's: called when
+    `available`, `active` or `closing` has changed."""
+
+    on_change: Callable[[], None] | None
 
     def open(self, sink: ResponseSink) -> Upstream:
         """Only while `available` > 0. Does not call `sink.opened`: the pool does."""
