@@ -575,8 +575,8 @@ DEFAULT_PROVIDERS = (
 
 
 class MeshSettings(Model, frozen=True):
-    """What Istio keeps in MeshConfig. `tracing_sampling`: percent, where no Telemetry says. `allow_any`: hosts that
-    nobody declared may be reached (outboundTrafficPolicy ALLOW_ANY)."""
+    """What Istio keeps in MeshConfig. `tracing_sampling` (percent) and `tracing_tags`: where no Telemetry says.
+    `allow_any`: hosts that nobody declared may be reached (outboundTrafficPolicy ALLOW_ANY)."""
 
     ref: ObjectRef = ObjectRef("ConfigMap", "istio-system", "istio")
     root_namespace: str = "istio-system"
@@ -585,6 +585,7 @@ class MeshSettings(Model, frozen=True):
     access_log_format: str = ""  # "": Istio's
     access_log_json: bool = False
     tracing_sampling: float = 1.0
+    tracing_tags: tuple[CustomTag, ...] = ()
     default_tracing: tuple[str, ...] = ()
     default_metrics: tuple[str, ...] = ("prometheus",)
     default_access_logging: tuple[str, ...] = ()
