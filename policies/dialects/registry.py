@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from weft.policies import objects
 from weft.policies.dialects import cilium, cluster, gateway_api, kubernetes, metadata, smi
 from weft.policies.dialects.fields import Field, shown
+from weft.policies.dialects.istio.destination_rule import parse_destination_rule
+from weft.policies.dialects.istio.mesh_config import parse_config_map
+from weft.policies.dialects.istio.service_entry import parse_service_entry, parse_workload_entry
+from weft.policies.dialects.istio.telemetry import parse_telemetry
+from weft.policies.dialects.istio.virtual_service import parse_virtual_service
 from weft.policies.mesh import model as mesh
 from weft.policies.model import ObjectRef, Policy
 from weft.policies.yamldoc import Document
@@ -22,16 +27,19 @@ Parsed = Policy | objects.Object | mesh.Declared
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`versions`: the apiVersions it is read under. `parse` gets the document's root and its checked name."""
+    """`versions`: the apiVersions it is read under. `parse` gets the document's root and its checked name; None: it
+    is one that Weft has no use for, by its name (ConfigMaps)."""
 
     name: str
     versions: tuple[str, ...]
     namespaced: bool
-    parse: Callable[[Field, ObjectRef], Parsed]
+    parse: Callable[[Field, ObjectRef], Parsed | None]
 
 
 _CILIUM = ("cilium.io/v2",)
 _WEFT = ("weft.dev/v1alpha1",)
+_ISTIO = tuple(f"networking.istio.io/{version}" for version in ("v1", "v1beta1", "v1alpha3"))
+_TELEMETRY = ("telemetry.istio.io/v1", "telemetry.istio.io/v1alpha1")
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
@@ -47,6 +55,12 @@ KINDS: Mapping[str, Kind] = {
         Kind("Service", ("v1",), True, cluster.parse_service),
         Kind("EndpointSlice", ("discovery.k8s.io/v1",), True, cluster.parse_endpoint_slice),
         Kind("Node", ("v1",), False, cluster.parse_node),
+        Kind("VirtualService", _ISTIO, True, parse_virtual_service),
+        Kind("DestinationRule", _ISTIO, True, parse_destination_rule),
+        Kind("ServiceEntry", _ISTIO, True, parse_service_entry),
+        Kind("WorkloadEntry", _ISTIO, True, parse_workload_entry),
+        Kind("Telemetry", _TELEMETRY, True, parse_telemetry),
+        Kind("ConfigMap", ("v1",), True, parse_config_map),
         Kind("HTTPRoute", gateway_api.VERSIONS, True, gateway_api.parse_http_route),
         Kind("GRPCRoute", gateway_api.VERSIONS, True, gateway_api.parse_grpc_route),
         Kind("ReferenceGrant", gateway_api.VERSIONS, True, gateway_api.parse_grant),
@@ -59,7 +73,17 @@ KINDS: Mapping[str, Kind] = {
 #: (Calico and Knative have a NetworkPolicy and a Service too, in groups of their own.)
 _OLD_GROUPS = {"NetworkPolicy": ("extensions",)}
 #: Groups of policies that would be silently without effect.
-_NOT_ENFORCED_GROUPS = ("policy.networking.k8s.io",)
+_NOT_ENFORCED_GROUPS = ("policy.networking.k8s.io", "security.istio.io")
+#: Groups whose other kinds are refused: people would wait for what they say.
+_NOT_SUPPORTED_GROUPS = ("networking.istio.io", "telemetry.istio.io", "extensions.istio.io")
+_INSTEAD = {
+    "Gateway": "Weft has no gateways, it is between workloads",
+    "Sidecar": "there are no sidecars: every host can be routed to, and network policy says what may be reached",
+    "EnvoyFilter": "there is no Envoy to be configured",
+    "ProxyConfig": "there are no sidecars to be configured",
+    "WorkloadGroup": "declare each workload by a WorkloadEntry",
+    "WasmPlugin": "the proxy runs no plugins",
+}
 #: Kinds without a namespace that are met in manifests, beside those in KINDS.
 _CLUSTER_SCOPED = ("PersistentVolume", "StorageClass", "ClusterRole", "ClusterRoleBinding", "IngressClass")
 
@@ -111,11 +135,18 @@ def _refuse_lookalike(document: Document, name: str, version: str, kind: Kind | 
     group = version.rpartition("/")[0]
     if group in _NOT_ENFORCED_GROUPS:
         raise root.need("kind").invalid(f"{name} of {group} is not enforced yet", not_enforced=True)
+    if group in _NOT_SUPPORTED_GROUPS and (kind is None or group not in _groups(kind)):
+        instead = f": {_INSTEAD[name]}" if name in _INSTEAD else ""
+        raise root.need("kind").invalid(f"{name} of {group} is not supported{instead}")
     if kind is None:
         if version in _WEFT or group == "weft.dev":
             raise root.need("kind").invalid(f"{version} has no kind {shown(name)}")
         return
-    groups = {each.rpartition("/")[0] for each in kind.versions} | set(_OLD_GROUPS.get(name, ()))
+    groups = _groups(kind) | set(_OLD_GROUPS.get(name, ()))
     own = name.startswith(("Cilium", "Mesh", "ClusterMesh"))
     if own or group in groups:
         raise field.invalid(f"{shown(version)}: {name} is read as {' or '.join(kind.versions)}")
+
+
+def _groups(kind: Kind) -> set[str]:
+    return {each.rpartition("/")[0] for each in kind.versions}

@@ -376,7 +376,7 @@ def test_is_refused(text: str, path: str, reason: str) -> None:
 # Which kinds are read
 
 FOREIGN = {
-    "a ConfigMap": ("v1", "ConfigMap"),
+    "a Secret": ("v1", "Secret"),
     "a Deployment": ("apps/v1", "Deployment"),
     "Calico's NetworkPolicy": ("crd.projectcalico.org/v1", "NetworkPolicy"),
     "Knative's Service": ("serving.knative.dev/v1", "Service"),
