@@ -148,4 +148,8 @@ class Observer(Protocol):
     def attempt(self, request: Request, entry: Entry) -> None:
         """Before each try: a span of its own, if it is traced, and its context in the headers."""
 
+    def carried(self, entry: Entry) -> None:
+        """Of TCP only: when it is connected to its endpoint, and every few seconds from then on, with the bytes so
+        far; `over` comes last, also if it was never connected (then `upstream_local` is None)."""
+
     def over(self, entry: Entry) -> None: ...
