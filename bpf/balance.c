@@ -14,8 +14,23 @@ static __always_inline int weft_refuse(__u8 protocol, __u64 cookie, const struct
 	return WEFT_REFUSE;
 }
 
+/* Workloads leave what is the proxy's, for their packets pass it. The node's own do not: they are balanced here. What
+ * is no service's address but a backend's is left as it is. */
+static __always_inline int weft_is_left(const struct weft_service_value *value, __u8 protocol, __u64 netns)
+{
+	__u32 zero = 0;
+	const struct weft_proxy *proxy;
+
+	if (value->flags & WEFT_SVC_BACKEND)
+		return 1;
+	if (!(value->flags & WEFT_SVC_PROXY) || protocol != IPPROTO_TCP)
+		return 0;
+	proxy = weft_lookup(proxy, &zero);
+	return !proxy || netns != proxy->host_netns;
+}
+
 /* connect: a new choice each time */
-static __always_inline int weft_connect(__u8 protocol, __u64 cookie, const struct weft_address *service,
+static __always_inline int weft_connect(__u8 protocol, __u64 cookie, __u64 netns, const struct weft_address *service,
 					struct weft_address *to)
 {
 	const struct weft_service_value *value;
@@ -25,7 +40,7 @@ static __always_inline int weft_connect(__u8 protocol, __u64 cookie, const struc
 
 	weft_service_key(service, protocol, &key);
 	value = weft_lookup(services, &key);
-	if (!value || value->flags & WEFT_SVC_PROXY) { /* 1, 2 */
+	if (!value || weft_is_left(value, protocol, netns)) { /* 1, 2 */
 		weft_forget(cookie, service);
 		return WEFT_LEAVE;
 	}
@@ -51,7 +66,7 @@ static __always_inline int weft_sendmsg(__u8 protocol, __u64 cookie, const struc
 
 	weft_service_key(service, protocol, &key);
 	value = weft_lookup(services, &key);
-	if (!value || value->flags & WEFT_SVC_PROXY) /* 1, 2 */
+	if (!value) /* 1; datagrams are never the proxy's */
 		return WEFT_LEAVE;
 	service_id = value->service_id;
 	weft_affinity_key(cookie, service, &affinity_key);
@@ -108,7 +123,7 @@ int weft_connect4(struct bpf_sock_addr *ctx)
 	int choice;
 
 	weft_address_ipv4(&service, ctx->user_ip4, ctx->user_port);
-	choice = weft_connect(ctx->protocol, bpf_get_socket_cookie(ctx), &service, &to);
+	choice = weft_connect(ctx->protocol, bpf_get_socket_cookie(ctx), bpf_get_netns_cookie(ctx), &service, &to);
 	if (choice == WEFT_CHOSEN)
 		weft_write_ipv4(ctx, to.addr, to.port);
 	return choice == WEFT_REFUSE ? WEFT_EPERM : WEFT_GO_ON;
@@ -120,7 +135,7 @@ int weft_connect6(struct bpf_sock_addr *ctx)
 	int choice;
 
 	weft_read_ipv6(ctx, &service);
-	choice = weft_connect(ctx->protocol, bpf_get_socket_cookie(ctx), &service, &to);
+	choice = weft_connect(ctx->protocol, bpf_get_socket_cookie(ctx), bpf_get_netns_cookie(ctx), &service, &to);
 	if (choice == WEFT_CHOSEN)
 		weft_write_ipv6(ctx, to.family, to.addr, to.port);
 	return choice == WEFT_REFUSE ? WEFT_EPERM : WEFT_GO_ON;

@@ -57,6 +57,8 @@ class Reason(enum.IntEnum):
     NO_PROXY = 178
     POLICY_DENY = 181
     NO_POLICY = 203
+    BECAME_JUDGED = 250
+    NOT_THE_PROXY = 251
 
 
 class EndpointFlag(enum.IntFlag):
@@ -77,14 +79,18 @@ class CtFlag(enum.IntFlag):
     RST = 8
     MIDSTREAM = 16
     OUTSIDE = 32
+    TO_PROXY = 64
+    FROM_PROXY = 128
 
 
 class ServiceFlag(enum.IntFlag):
     PROXY = 1
+    BACKEND = 2
 
 
 class ConfigFlag(enum.IntFlag):
     AUDIT = 1
+    PROXY = 2
 
 
 class EventFlag(enum.IntFlag):
@@ -99,6 +105,8 @@ class Stat(enum.IntEnum):
     REVERSE_FAILED = 3
     NO_ENDPOINT = 4
     COUNTER_FAILED = 5
+    BECAME_JUDGED = 6
+    PROXY_RESET = 7
 
 
 STATS: Final = 16
@@ -256,6 +264,10 @@ class Config(ctypes.Structure):
     ]
 
 
+class Proxy(ctypes.Structure):
+    _fields_ = [("host_netns", _u64), ("ifindex", _u32), ("port", _u16), ("first_port", _u16)]
+
+
 class Event(ctypes.Structure):
     _fields_ = [
         ("time_ns", _u64),
@@ -323,21 +335,24 @@ COUNTERS = MapSpec("counters", "percpu_hash", CounterKey, CounterValue, 65_536)
 RULE_STATS = MapSpec("rule_stats", "lru_percpu_hash", RuleStatKey, CounterValue, 65_536)
 CONFIG = MapSpec("config", "array", ctypes.c_uint32, Config, 1)
 STATS_MAP = MapSpec("stats", "percpu_array", ctypes.c_uint32, ctypes.c_uint64, STATS)
+PROXY = MapSpec("proxy", "array", ctypes.c_uint32, Proxy, 1)
 EVENTS = MapSpec("events", "ringbuf", ctypes.c_uint32, ctypes.c_uint32, 1 << 22)  # bytes
 
 MAPS: Final = (
     IPCACHE, ENDPOINTS, POLICIES, CT, FRAGMENTS, SCRATCH, SERVICES, BACKENDS, REVERSE, AFFINITY, COUNTERS,
-    RULE_STATS, CONFIG, STATS_MAP, EVENTS,
+    RULE_STATS, CONFIG, PROXY, STATS_MAP, EVENTS,
 )  # fmt: skip
 
 #: What the tc programs answer. Pass is TC_ACT_UNSPEC (TCX_NEXT): other programs on the device have their say too.
 TC_PASS: Final = 0xFFFFFFFF
 TC_DROP: Final = 2
+TC_REDIRECT: Final = 7
 
 #: The programs and their pins: name in the C source -> (kind, attach point)
 PROGRAMS: Final = {
     "weft_from_workload": ("sched_cls", "tc ingress of the node's side of a workload's veth"),
     "weft_to_workload": ("sched_cls", "tc egress of the node's side of a workload's veth"),
+    "weft_to_proxy": ("sched_cls", "tc ingress of weft-p0"),
     "weft_connect4": ("cgroup_sock_addr", "cgroup_inet4_connect"),
     "weft_connect6": ("cgroup_sock_addr", "cgroup_inet6_connect"),
     "weft_sendmsg4": ("cgroup_sock_addr", "cgroup_udp4_sendmsg"),

@@ -173,6 +173,7 @@ class Maps:
     counters: Map[layout.CounterKey, layout.CounterValue]
     rule_stats: Map[layout.RuleStatKey, layout.CounterValue]
     config: Map[int, layout.Config]
+    proxy: Map[int, layout.Proxy]
     stats: Map[int, int]
     events: int
 

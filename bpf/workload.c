@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0)
 /* The two programs on the node's side of a workload's veth: who is it, may it, where to.
  *
- * Stages: parse, link control, endpoint, source, fragments, conntrack and policy (lib/verdict.h), finish. Each
+ * Stages: parse, link control, endpoint, source, fragments, conntrack, policy and proxy (lib/verdict.h), finish. Each
  * packet is counted once, in `counters`, under the reason why it was dropped or under 0: the sum is what crossed.
  */
 #include <uapi/linux/bpf.h>
@@ -10,15 +10,48 @@
 #include "lib/events.h"
 #include "lib/fragment.h"
 #include "lib/link.h"
+#include "lib/reset.h"
 #include "lib/verdict.h"
 
 /* Not TC_ACT_OK, which would end the list: the network plugin's programs on this device have their say too. */
 #define WEFT_NEXT TC_ACT_UNSPEC
 
+/* to come in again where a socket can be assigned */
+static __always_inline int weft_turn_round(void)
+{
+	const struct weft_proxy *proxy = weft_proxy();
+
+	return proxy ? bpf_redirect(proxy->ifindex, BPF_F_INGRESS) : TC_ACT_SHOT;
+}
+
 static __always_inline int weft_pass(struct __sk_buff *skb, const struct weft_flow *flow)
 {
 	weft_count(flow->endpoint.ep_id, flow->direction, WEFT_OK, skb->len);
+	if (!flow->steered)
+		return WEFT_NEXT;
+	if (flow->direction == WEFT_INGRESS)
+		return weft_turn_round();
+	skb->mark |= flow->mark;
 	return WEFT_NEXT;
+}
+
+static __always_inline int weft_answers(__u8 reason)
+{
+	return reason == WEFT_DROP_NO_PROXY || reason == WEFT_DROP_BECAME_JUDGED;
+}
+
+/* Who waits for a proxy is told at once that there is none, or that the connection is to be opened anew: a reset goes
+ * straight to the workload that sent; to others, by way of weft-p0. */
+static __always_inline int weft_refuse(struct __sk_buff *skb, const struct weft_flow *flow)
+{
+	if (!weft_is_resettable(&flow->packet))
+		return TC_ACT_SHOT;
+	if (flow->direction == WEFT_INGRESS)
+		return flow->has_proxy ? weft_turn_round() : TC_ACT_SHOT;
+	if (weft_make_reset(skb, &flow->packet))
+		return TC_ACT_SHOT;
+	weft_stat(WEFT_STAT_PROXY_RESET);
+	return bpf_redirect_peer(skb->ifindex, 0);
 }
 
 static __always_inline int weft_drop(struct __sk_buff *skb, struct weft_flow *flow)
@@ -33,7 +66,7 @@ static __always_inline int weft_drop(struct __sk_buff *skb, struct weft_flow *fl
 			weft_identify(flow, packet->family, packet->src);
 	}
 	weft_tell(skb, flow, WEFT_EV_DROP);
-	return TC_ACT_SHOT;
+	return weft_answers(flow->reason) ? weft_refuse(skb, flow) : TC_ACT_SHOT;
 }
 
 static __always_inline int weft_drop_for(struct __sk_buff *skb, struct weft_flow *flow, __u8 reason)
@@ -62,12 +95,17 @@ static __always_inline void weft_configure(struct weft_flow *flow, const struct 
 	flow->revision = config->revision;
 	flow->audit = !!(config->flags & WEFT_CFG_AUDIT);
 	flow->trace_interval = config->trace_interval_ms * WEFT_NS_PER_MS;
+	flow->has_proxy = !!(config->flags & WEFT_CFG_PROXY);
+	flow->mark = flow->has_proxy ? config->proxy_mark : 0;
 	flow->now = weft_coarse_ns();
 }
 
 /* The reason to drop before anybody is judged. The endpoint comes after the parser, which needs none. */
-static __always_inline int weft_admit(struct weft_flow *flow, int parsed, const struct weft_endpoint *endpoint)
+static __always_inline int weft_admit(struct __sk_buff *skb, struct weft_flow *flow, int parsed,
+				      const struct weft_endpoint *endpoint)
 {
+	int reason;
+
 	if (parsed)
 		return parsed;
 	if (!endpoint) {
@@ -76,7 +114,8 @@ static __always_inline int weft_admit(struct weft_flow *flow, int parsed, const 
 	}
 	if (flow->direction == WEFT_EGRESS && !weft_owns(&flow->endpoint, &flow->packet))
 		return WEFT_DROP_SOURCE_IP;
-	return weft_fragment(flow);
+	reason = weft_fragment(flow);
+	return reason ? reason : weft_at_proxys_ports(skb, flow);
 }
 
 static __always_inline int weft_is_arp(struct __sk_buff *skb)
@@ -95,6 +134,7 @@ static __always_inline int weft_workload(struct __sk_buff *skb, __u8 direction)
 		return TC_ACT_SHOT;
 	weft_configure(flow, config);
 	flow->outside = direction == WEFT_INGRESS && skb->ingress_ifindex;
+	flow->marked = direction == WEFT_INGRESS && !skb->ingress_ifindex && skb->mark & flow->mark;
 	if (direction == WEFT_EGRESS && config->proxy_mark)
 		skb->mark &= ~config->proxy_mark; /* only the node's own proxy may bear it */
 	if (!weft_is_arp(skb))
@@ -104,9 +144,11 @@ static __always_inline int weft_workload(struct __sk_buff *skb, __u8 direction)
 		flow->endpoint = *endpoint;
 	if (weft_is_arp(skb) || (!flow->reason && weft_is_link_control(&flow->packet, direction)))
 		return weft_pass(skb, flow);
-	flow->reason = weft_admit(flow, flow->reason, endpoint);
+	flow->reason = weft_admit(skb, flow, flow->reason, endpoint);
 	if (flow->reason)
 		return weft_drop_for(skb, flow, flow->reason);
+	if (flow->steered) /* an answer to the proxy: no connection of this workload's */
+		return weft_pass(skb, flow);
 	weft_track(skb, flow);
 	return weft_finish(skb, flow);
 }

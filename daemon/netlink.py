@@ -2,25 +2,31 @@
 
 `routes(netns)` opens a socket for links, addresses and routes in a namespace (by its name under /run/netns;
 None: this process's own). `Watch` keeps `Facts` about this process's namespace current: which interface leads
-to which workload, what addresses are the node's own. `attach_clsact` is for kernels that lack tcx links.
+to which workload, what addresses are the node's own. `attach_clsact` is for kernels that lack tcx links. Rules,
+local tables and the device pair are for `steering`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute
 from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink import rtnl
 from pyroute2.netlink.exceptions import NetlinkError
 
-__all__ = ["Facts", "NetlinkError", "Watch", "attach_clsact", "detach_clsact", "detach_clsact_everywhere", "routes"]
+__all__ = [
+    "Facts", "NetlinkError", "Rule", "Watch", "add_local_table", "add_rule", "attach_clsact", "detach_clsact",
+    "detach_clsact_everywhere", "ensure_address", "ensure_pair", "link_index", "local_tables", "own_rules",
+    "remove_link", "remove_local_table", "remove_rule", "routes",
+]  # fmt: skip
 
 log = logging.getLogger("weft.netlink")
 
@@ -217,3 +223,153 @@ def detach_clsact_everywhere() -> None:
     with IPRoute() as ip:
         found = [link["index"] for link in ip.get_links()]
     detach_clsact(*found)
+
+
+# --- steering: each of these raises OSError with what netlink said ------------------------------------------------
+
+#: Who made a rule or route (/etc/iproute2/rt_protos): so that ours are found again and nobody else's are touched.
+PROTOCOL = 87
+_GOTO, _LOOKUP, _NOP = 2, 1, 3
+LOCAL_TYPE, HOST_SCOPE = 2, 254
+
+
+class Rule(NamedTuple):
+    """For packets that bear `mark`, of those that come from `iif` ("": from anywhere). `goto`: the rule of that
+    priority is next; `table`: is looked up; neither: nothing happens."""
+
+    family: int
+    priority: int
+    mark: int
+    iif: str = ""
+    goto: int = 0
+    table: int = 0
+
+
+@contextlib.contextmanager
+def _asking(*missing: int) -> Iterator[IPRoute]:
+    """Errors in `missing` are what was wanted."""
+    try:
+        with IPRoute() as ip:
+            yield ip
+    except NetlinkError as error:
+        if error.code not in missing:
+            raise OSError(error.code, f"netlink: {error}") from None
+
+
+def link_index(name: str) -> int:
+    """0: there is no such interface."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def ensure_pair(name: str, peer: str) -> int:
+    """A veth pair, both ends up, without link-local addresses. The index of the first."""
+    with _asking() as ip:
+        if not link_index(name):
+            ip.link("add", ifname=name, kind="veth", peer={"ifname": peer})
+        for end in (name, peer):
+            ip.link("set", index=socket.if_nametoindex(end), IFLA_AF_SPEC=_NO_LINK_LOCAL)
+            ip.link("set", index=socket.if_nametoindex(end), state="up")
+    return socket.if_nametoindex(name)
+
+
+_NO_LINK_LOCAL = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+
+
+def ensure_address(index: int, address: str) -> None:
+    with _asking(errno.EEXIST) as ip:
+        ip.addr("add", index=index, address=address, prefixlen=32, scope=HOST_SCOPE)
+
+
+def remove_link(name: str) -> None:
+    if index := link_index(name):
+        with _asking(errno.ENODEV) as ip:
+            ip.link("del", index=index)
+
+
+def own_rules() -> set[Rule]:
+    found: set[Rule] = set()
+    with _asking() as ip:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for message in ip.get_rules(family=family):
+                if message.get("protocol") == PROTOCOL:
+                    found.add(_rule_of(message))
+    return found
+
+
+def _rule_of(message: Any) -> Rule:
+    """One that is not as we make them is none of those wanted."""
+    table = message.get("table") or 0
+    mark = message.get("fwmark") or 0
+    whole = (message.get("fwmask") or 0) == mark
+    return Rule(
+        message["family"],
+        message.get("priority") or 0,
+        mark if whole else 0,
+        message.get("iifname") or "",
+        message.get("goto") or 0,
+        table if message["action"] == _LOOKUP else 0,
+    )
+
+
+def _rule_fields(rule: Rule) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "family": rule.family,
+        "priority": rule.priority,
+        "fwmark": rule.mark,
+        "fwmask": rule.mark,
+        "protocol": PROTOCOL,
+        "action": _GOTO if rule.goto else _LOOKUP if rule.table else _NOP,
+    }
+    if rule.iif:
+        fields["iifname"] = rule.iif
+    if rule.goto:
+        fields["goto"] = rule.goto
+    if rule.table:
+        fields["table"] = rule.table
+    return fields
+
+
+def add_rule(rule: Rule) -> None:
+    with _asking(errno.EEXIST) as ip:
+        ip.rule("add", **_rule_fields(rule))
+
+
+def remove_rule(rule: Rule) -> None:
+    with _asking(errno.ENOENT) as ip:
+        ip.rule("del", **_rule_fields(rule))
+
+
+def local_tables(table: int) -> set[int]:
+    """Families in which everything that is looked up in the table is delivered here."""
+    found: set[int] = set()
+    with _asking(errno.ENOENT) as ip:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for message in ip.get_routes(family=family, table=table):
+                if message["type"] == LOCAL_TYPE and not message["dst_len"]:
+                    found.add(family)
+    return found
+
+
+def _everything(family: int, table: int) -> dict[str, Any]:
+    return {
+        "family": family,
+        "dst": "0.0.0.0/0" if family == socket.AF_INET else "::/0",
+        "type": LOCAL_TYPE,
+        "scope": HOST_SCOPE if family == socket.AF_INET else 0,
+        "oif": socket.if_nametoindex("lo"),
+        "table": table,
+        "proto": PROTOCOL,
+    }
+
+
+def add_local_table(family: int, table: int) -> None:
+    with _asking(errno.EEXIST) as ip:
+        ip.route("replace", **_everything(family, table))
+
+
+def remove_local_table(family: int, table: int) -> None:
+    with _asking(errno.ESRCH) as ip:
+        ip.route("del", **_everything(family, table))

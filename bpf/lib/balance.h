@@ -3,7 +3,7 @@
  * address before it sends the first one, and shown the service's when it asks with whom it speaks.
  *
  *   1 no such service: leave the address alone
- *   2 the service is the proxy's: leave it alone
+ *   2 the service is the proxy's, and a workload asks by TCP: leave it alone
  *   3 a socket that asked before, without connecting: the same backend, while the service has it
  *   4 any backend, by chance; one that has gone since (user space removes backends after slots): the next
  *   5 none: refuse, 158

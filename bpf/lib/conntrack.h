@@ -144,7 +144,7 @@ static __always_inline void weft_recall(struct weft_flow *flow, const struct wef
 	flow->verdict = entry->verdict;
 	flow->match = entry->match;
 	flow->cookie = entry->cookie;
-	flow->reason = weft_reason_of(entry->verdict, entry->match, protocol);
+	flow->reason = weft_reason_of(entry->verdict, entry->match, protocol, flow->mark);
 }
 
 static __always_inline void weft_store(struct weft_ct_value *entry, const struct weft_flow *flow)
@@ -169,7 +169,8 @@ static __always_inline struct weft_ct_value *weft_ct_create(const struct weft_ct
 		.remote_identity = flow->remote_identity,
 		.cookie = flow->cookie,
 		.origin = flow->origin,
-		.state = (flow->midstream ? WEFT_CT_F_MIDSTREAM : 0) | (flow->outside ? WEFT_CT_F_OUTSIDE : 0),
+		.state = (flow->midstream ? WEFT_CT_F_MIDSTREAM : 0) | (flow->outside ? WEFT_CT_F_OUTSIDE : 0) |
+			 flow->proxied,
 		.verdict = flow->verdict,
 		.match = flow->match,
 		.icmp_type = key->icmp_type,

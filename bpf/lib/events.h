@@ -7,7 +7,14 @@
 #include "lib/flow.h"
 #include "lib/ring.h"
 
-enum weft_trace_point { WEFT_TO_ENDPOINT = 0, WEFT_TO_STACK = 3 };
+enum weft_trace_point { WEFT_TO_ENDPOINT = 0, WEFT_TO_PROXY = 1, WEFT_TO_STACK = 3 };
+
+static __always_inline __u8 weft_trace_point(const struct weft_flow *flow)
+{
+	if (flow->steered)
+		return WEFT_TO_PROXY;
+	return flow->direction == WEFT_EGRESS ? WEFT_TO_STACK : WEFT_TO_ENDPOINT;
+}
 
 static __always_inline void weft_event_packet(struct weft_event *event, const struct weft_packet *packet, int swap)
 {
@@ -53,7 +60,7 @@ static __always_inline void weft_event_flow(struct weft_event *event, const stru
 
 static __always_inline void weft_tell(struct __sk_buff *skb, const struct weft_flow *flow, __u8 type)
 {
-	__u8 sub_type = type == WEFT_EV_TRACE && flow->direction == WEFT_EGRESS ? WEFT_TO_STACK : WEFT_TO_ENDPOINT;
+	__u8 sub_type = type == WEFT_EV_TRACE ? weft_trace_point(flow) : 0;
 	int swap = type == WEFT_EV_VERDICT && flow->origin != flow->direction;
 	struct weft_event *event = weft_event_reserve(type, sub_type);
 

@@ -17,6 +17,12 @@ struct weft_flow {
 	__u32 remote_identity; /* 0: not looked up */
 	__u32 former_identity; /* of the remote, while it changes; 0: it does not */
 	__u32 cookie;
+	__u32 mark; /* of the proxy; 0: there is none now */
+	__u8 has_proxy; /* the node has one, be it there now or not */
+	__u8 marked; /* the proxy sent it */
+	__u8 proxied; /* WEFT_CT_F_TO_PROXY or FROM_PROXY: the connection is the proxy's */
+	__u8 unjudged; /* what it asked for is the proxy's to judge */
+	__u8 steered; /* it goes to the proxy */
 	__u8 audit; /* denials pass, and say so */
 	__u8 direction; /* of the packet */
 	__u8 origin; /* direction of the packet that opened the connection */
@@ -61,7 +67,7 @@ static __always_inline __u32 weft_side(const struct weft_flow *flow)
 static __always_inline int weft_is_policy_reason(__u8 reason)
 {
 	return reason == WEFT_DROP_POLICY || reason == WEFT_DROP_POLICY_DENY || reason == WEFT_DROP_L4_UNKNOWN ||
-	       reason == WEFT_DROP_NO_PROXY;
+	       reason == WEFT_DROP_NO_PROXY || reason == WEFT_DROP_BECAME_JUDGED;
 }
 
 static __always_inline int weft_audited(const struct weft_flow *flow)

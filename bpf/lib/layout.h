@@ -32,6 +32,9 @@ enum weft_reason {
 	WEFT_DROP_NO_PROXY = 178,
 	WEFT_DROP_POLICY_DENY = 181,
 	WEFT_DROP_NO_POLICY = 203,
+	/* Weft's own, far above Cilium's */
+	WEFT_DROP_BECAME_JUDGED = 250, /* an open connection that the proxy should have had from its start: reset */
+	WEFT_DROP_NOT_THE_PROXY = 251, /* speaks in a connection in which only the proxy may */
 };
 
 struct weft_ipcache_key { /* LPM: prefixlen counts from `family` */
@@ -107,6 +110,8 @@ struct weft_ct_value {
 #define WEFT_CT_F_RST 8u
 #define WEFT_CT_F_MIDSTREAM 16u /* admitted without having seen its SYN */
 #define WEFT_CT_F_OUTSIDE 32u /* its packets came to the node from elsewhere: the remote is not the node */
+#define WEFT_CT_F_TO_PROXY 64u /* its opener's packets go to the proxy, as long as it lives */
+#define WEFT_CT_F_FROM_PROXY 128u /* the proxy opened it, in the remote's name */
 
 struct weft_fragment_key { /* what the fragments of one packet share */
 	__u32 ep_id;
@@ -145,7 +150,8 @@ struct weft_service_value {
 	__u32 service_id;
 	__u32 flags; /* WEFT_SVC_* */
 };
-#define WEFT_SVC_PROXY 1u /* leave it for the proxy */
+#define WEFT_SVC_PROXY 1u /* workloads leave it for the proxy: TCP only */
+#define WEFT_SVC_BACKEND 2u /* no service's address but a backend's own: there is nothing to choose */
 struct weft_backend {
 	__u32 family;
 	__u8 addr[16];
@@ -200,10 +206,18 @@ struct weft_config { /* array of one */
 	__u64 revision; /* policy revision in force; grows after every write that may change a verdict */
 	__u32 flags; /* WEFT_CFG_* */
 	__u32 trace_interval_ms; /* between two trace events of a flow and direction; 5000 */
-	__u32 proxy_mark; /* the one configurable mark bit; 0: no proxy */
+	__u32 proxy_mark; /* the one configurable mark bit; 0: there is no proxy now */
 	__u32 snapshot; /* for the daemon alone: a digest of the snapshot in force; 0: none */
 };
 #define WEFT_CFG_AUDIT 1u /* would-be drops pass, and say so (M1) */
+#define WEFT_CFG_PROXY 2u /* the node has a proxy: `proxy` says where. It may be down: then its mark is 0 */
+
+struct weft_proxy { /* array of one */
+	__u64 host_netns; /* cookie of the node's network namespace */
+	__u32 ifindex; /* of weft-p0 */
+	__u16 port; /* of its listener, on 127.0.0.1 and ::1, in host order; 0: there is none */
+	__u16 first_port; /* of those that it connects from in a client's name, up to 65535; in host order */
+};
 
 /* index into the array of node-wide counters (u64, per CPU) */
 enum weft_stat {
@@ -213,6 +227,8 @@ enum weft_stat {
 	WEFT_STAT_REVERSE_FAILED = 3,
 	WEFT_STAT_NO_ENDPOINT = 4, /* packet at a veth whose endpoint is not known: dropped */
 	WEFT_STAT_COUNTER_FAILED = 5, /* no room for a counter: the packet went its way uncounted */
+	WEFT_STAT_BECAME_JUDGED = 6, /* packets of open connections that only the proxy may carry on: reset */
+	WEFT_STAT_PROXY_RESET = 7, /* resets made because there is no proxy to take the connection */
 	WEFT_STATS = 16,
 };
 

@@ -30,6 +30,7 @@ struct weft_question { /* a connection, seen from the endpoint, in the orientati
 	__be16 port; /* asked for; ICMP: type */
 	__u8 direction;
 	__u8 protocol;
+	__u32 mark; /* of the proxy; 0: there is none that could take it */
 };
 
 struct weft_decision {
@@ -56,13 +57,13 @@ static __always_inline int weft_known_protocol(__u8 protocol)
 	return weft_has_ports(protocol) || weft_is_icmp(protocol);
 }
 
-/* Why a verdict stops a packet. A redirect stops it as long as there is no proxy to take it. */
-static __always_inline __u8 weft_reason_of(__u8 verdict, __u8 match, __u8 protocol)
+/* Why a verdict stops a packet. A redirect stops it as long as there is no proxy to take it; it takes TCP alone. */
+static __always_inline __u8 weft_reason_of(__u8 verdict, __u8 match, __u8 protocol, __u32 mark)
 {
 	if (verdict == WEFT_ALLOW)
 		return WEFT_OK;
 	if (verdict == WEFT_REDIRECT)
-		return WEFT_DROP_NO_PROXY;
+		return mark && protocol == IPPROTO_TCP ? WEFT_OK : WEFT_DROP_NO_PROXY;
 	if (match != WEFT_MATCH_NONE)
 		return WEFT_DROP_POLICY_DENY;
 	return weft_known_protocol(protocol) ? WEFT_DROP_POLICY : WEFT_DROP_L4_UNKNOWN;
@@ -109,13 +110,13 @@ static __always_inline void weft_judge(const struct weft_endpoint *endpoint, con
 		decision->verdict = value->verdict;
 		decision->match = value->match;
 		decision->cookie = value->cookie;
-		/* the node to its own workload (E11): it passes while there is no proxy to pass by */
+		/* the node to its own workload (E11): it passes by the proxy */
 		if (value->verdict == WEFT_REDIRECT && value->flags & WEFT_POLICY_BYPASS)
 			decision->verdict = WEFT_ALLOW;
 	} else if (weft_enforced(endpoint, question->direction)) { /* 5 */
 		decision->verdict = WEFT_DENY;
 	}
-	decision->reason = weft_reason_of(decision->verdict, decision->match, question->protocol);
+	decision->reason = weft_reason_of(decision->verdict, decision->match, question->protocol, question->mark);
 }
 
 static __always_inline void weft_adopt(struct weft_flow *flow, const struct weft_decision *decision, __u8 origin)

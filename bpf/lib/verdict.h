@@ -4,13 +4,15 @@
  *   1 an ICMP error about a known connection that is allowed: related
  *   2 a TCP SYN: a new connection in its own direction, whatever is known of those ports
  *   3 part of a known connection: the connection's verdict, judged anew if policy has moved since
- *   4 TCP without an entry (installed later, or evicted): either orientation may admit it
- *   5 the first of a connection: judged in its own direction
+ *   4 the proxy's, if it is TCP and the node has one: lib/proxy.h
+ *   5 TCP without an entry (installed later, or evicted): either orientation may admit it
+ *   6 the first of a connection: judged in its own direction
  *
  * A verdict belongs to the orientation of who opened the connection. Both directions use it, so taking it back
  * cuts both.
  *
- * Each goes through three stages: orient (whose connection is it), settle (may it), record (remember, count).
+ * Each goes through four stages: orient (whose connection is it), settle (may it), divert (is it for the proxy),
+ * record (remember, count).
  * Policy is looked up in one place, or the verifier would have to walk it once for each kind.
  */
 #ifndef WEFT_VERDICT_H
@@ -19,6 +21,7 @@
 #include "lib/conntrack.h"
 #include "lib/parse.h"
 #include "lib/policy.h"
+#include "lib/proxy.h"
 
 /* Linux gives its clients ports from here on (ip_local_port_range), other systems higher ones. */
 #define WEFT_CLIENT_PORTS 32768
@@ -49,7 +52,8 @@ static __always_inline int weft_related(struct __sk_buff *skb, struct weft_flow 
 	if (!weft_is_icmp_error(&flow->packet) || weft_quoted_key(skb, flow, &key))
 		return 0;
 	entry = weft_ct_find(&key, flow->now);
-	if (!entry || entry->revision != flow->revision || entry->verdict != WEFT_ALLOW)
+	if (!entry || entry->revision != flow->revision ||
+	    (entry->verdict != WEFT_ALLOW && !(entry->state & WEFT_CT_PROXIED)))
 		return 0;
 	weft_recall(flow, entry, key.protocol);
 	flow->ct_state = WEFT_CT_RELATED;
@@ -99,7 +103,7 @@ static __always_inline void weft_orient(struct weft_flow *flow, const struct wef
 			weft_orient_midstream(flow);
 		else if (flow->origin != flow->direction && weft_has_no_opening(packet->protocol))
 			flow->either = WEFT_EITHER_BY_RULE; /* or an answer would reopen what was taken back */
-	} else if (packet->protocol == IPPROTO_TCP) { /* 4 */
+	} else if (packet->protocol == IPPROTO_TCP) { /* 5 */
 		if (weft_looks_like_reply(packet))
 			flow->origin = !flow->direction;
 		weft_orient_midstream(flow);
@@ -169,6 +173,7 @@ static __always_inline void weft_decide(struct weft_flow *flow, const struct wef
 	__u8 origin = flow->origin;
 	__u32 i;
 
+	question.mark = flow->mark;
 	weft_identify(flow, key->family, (const __u32 *)key->remote);
 	for (i = 0; i < 2; i++) {
 		weft_question_of(key, origin, flow->remote_identity, &question);
@@ -181,10 +186,25 @@ static __always_inline void weft_decide(struct weft_flow *flow, const struct wef
 	}
 }
 
+/* What was asked for is the proxy's to judge, in whatever revision. */
+static __always_inline int weft_is_left_to_proxy(const struct weft_ct_value *entry)
+{
+	return entry->state & WEFT_CT_F_TO_PROXY && entry->verdict == WEFT_REDIRECT && entry->match == WEFT_MATCH_NONE;
+}
+
+static __always_inline void weft_leave_to_proxy(struct weft_flow *flow, const struct weft_ct_key *key)
+{
+	weft_identify(flow, key->family, (const __u32 *)key->remote);
+	flow->verdict = WEFT_REDIRECT;
+	flow->reason = weft_reason_of(WEFT_REDIRECT, WEFT_MATCH_NONE, key->protocol, flow->mark);
+}
+
 static __always_inline int weft_is_settled(const struct weft_flow *flow, const struct weft_ct_value *entry)
 {
-	if (!entry || weft_is_syn(&flow->packet) || entry->revision != flow->revision)
+	if (!entry || weft_is_syn(&flow->packet))
 		return 0;
+	if (entry->revision != flow->revision)
+		return weft_is_left_to_proxy(entry);
 	/* refused, but as the other side's connection it was not asked for yet */
 	return entry->verdict == WEFT_ALLOW || !flow->either || flow->midstream;
 }
@@ -214,9 +234,14 @@ static __always_inline void weft_enter(struct weft_flow *flow, const struct weft
 /* A SYN for an entry that lives is sent again, or blind, or both sides open at once. It had to pass policy by
  * itself; the other side's connection keeps its own verdict. What was met in midstream is nobody's for sure: a SYN
  * tells, or else a packet ahead of it could turn the connection around. */
-static __always_inline int weft_is_alive(const struct weft_ct_value *entry)
+static __always_inline int weft_is_alive(const struct weft_flow *flow, const struct weft_ct_value *entry)
 {
-	return !weft_ct_closing(entry) && entry->verdict == WEFT_ALLOW && !(entry->state & WEFT_CT_F_MIDSTREAM);
+	__u8 proxied = entry->state & WEFT_CT_PROXIED;
+
+	if (weft_ct_closing(entry) || entry->state & WEFT_CT_F_MIDSTREAM ||
+	    (entry->origin == flow->origin && proxied != flow->proxied))
+		return 0;
+	return entry->verdict == WEFT_ALLOW || proxied;
 }
 
 static __always_inline int weft_is_own(const struct weft_flow *flow, const struct weft_ct_value *entry, int syn)
@@ -229,7 +254,7 @@ static __always_inline void weft_record(struct weft_flow *flow, const struct wef
 {
 	int syn = weft_is_syn(&flow->packet);
 
-	if (!entry || (syn && !weft_is_alive(entry))) {
+	if (!entry || (syn && !weft_is_alive(flow, entry))) {
 		if (!weft_stops(flow))
 			weft_enter(flow, key, bytes);
 		return;
@@ -274,11 +299,15 @@ static __always_inline void weft_track(struct __sk_buff *skb, struct weft_flow *
 		return;
 	entry = weft_find(flow, &key);
 	weft_orient(flow, entry);
+	weft_meet_proxy(skb, flow, entry);
 	settled = weft_is_settled(flow, entry);
 	if (settled)
 		weft_recall(flow, entry, key.protocol);
+	else if (flow->unjudged)
+		weft_leave_to_proxy(flow, &key);
 	else
 		weft_decide(flow, &key);
+	weft_divert(skb, flow);
 	flow->ct_state = weft_ct_state_of(flow, entry);
 	weft_record(flow, &key, entry, !settled, skb->len);
 }

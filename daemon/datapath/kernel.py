@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from weft.bpf import layout, policytables, tables
 from weft.bpf import sys as bpf
@@ -45,8 +45,18 @@ SPECS: Final[dict[MapName, layout.MapSpec]] = {
     "backends": layout.BACKENDS,
     "slots": layout.SERVICES,
 }
-#: layout.Config
+#: layout.Config, layout.Proxy
 CONFIG = struct.Struct("=QIIII")
+PROXY = struct.Struct("=QIHH")
+
+
+class ProxyRow(NamedTuple):
+    """layout.Proxy. `port` 0: nobody listens."""
+
+    host_netns: int = 0
+    ifindex: int = 0
+    port: int = 0
+    first_port: int = 0
 
 
 class Kernel(Protocol):
@@ -174,13 +184,34 @@ class PinnedKernel:
         self._write_config(revision + 1, *rest)
         return revision + 1
 
-    def configure(self, *, audit: bool, trace_interval_ms: int, proxy_mark: int = 0) -> None:
-        """Keeps the revision, which must never go back."""
-        flags = layout.ConfigFlag.AUDIT if audit else 0
-        wanted = [flags, trace_interval_ms, proxy_mark]
-        revision, *rest, snapshot = self._config()
-        if rest != wanted:
-            self._write_config(revision + 1, *wanted, snapshot)
+    def configure(self, *, audit: bool, trace_interval_ms: int) -> None:
+        """Keeps the revision, which must never go back, and what is said of the proxy, which outlives us."""
+        revision, flags, interval, mark, snapshot = self._config()
+        wanted = flags & ~layout.ConfigFlag.AUDIT | (layout.ConfigFlag.AUDIT if audit else 0)
+        if (flags, interval) != (wanted, trace_interval_ms):
+            self._write_config(revision + 1, wanted, trace_interval_ms, mark, snapshot)
+
+    # the way to the proxy: `steering` knows the order
+
+    def proxy(self) -> ProxyRow:
+        raw = bpf.map_lookup(self.maps[layout.PROXY], codec.number(0), PROXY.size)
+        return ProxyRow(*PROXY.unpack(raw)) if raw else ProxyRow()
+
+    def tell_proxy(self, row: ProxyRow) -> None:
+        if self.proxy() != row:
+            bpf.map_update(self.maps[layout.PROXY], codec.number(0), PROXY.pack(*row))
+
+    def has_proxy(self, has: bool) -> None:
+        revision, flags, *rest = self._config()
+        wanted = flags & ~layout.ConfigFlag.PROXY | (layout.ConfigFlag.PROXY if has else 0)
+        if wanted != flags:
+            self._write_config(revision + 1, wanted, *rest)
+
+    def mark_proxy(self, mark: int) -> None:
+        """Connections are judged anew: what a proxy was wanting for may pass now, or not any more."""
+        revision, flags, interval, before, snapshot = self._config()
+        if before != mark:
+            self._write_config(revision + 1, flags, interval, mark, snapshot)
 
     def mark(self, snapshot: int) -> None:
         """Which snapshot the maps follow from now on, as a digest: for a daemon to come."""

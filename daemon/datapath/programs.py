@@ -17,6 +17,7 @@ from weft.bpf.abi import Attach
 
 #: program -> (is at tc ingress of the node's side, name of its link's pin without the interface's index)
 _TC: Final = {"weft_from_workload": (True, "link_from_"), "weft_to_workload": (False, "link_to_")}
+_PROXY, _PROXY_PIN = "weft_to_proxy", "link_proxy_"
 _CGROUP: Final = {
     name: Attach[where.upper()] for name, (_, where) in layout.PROGRAMS.items() if where.startswith("cgroup_")
 }
@@ -48,6 +49,23 @@ class Programs:
 
             netlink.detach_clsact(ifindex)
             self._filters.discard(ifindex)
+
+    def attach_proxy(self, ifindex: int) -> None:
+        """Where packets for the proxy come in again. Raises OSError."""
+        if self.mode != "tcx":
+            self._attach_filter(_PROXY, ifindex, True)
+            return
+        for pin in self._pin_dir.glob(f"{_PROXY_PIN}*"):
+            if pin.name != f"{_PROXY_PIN}{ifindex}":  # of a device that went
+                links.detach(pin)
+        links.attach_tcx(self._prog(_PROXY), ifindex, True, self._pin_dir / f"{_PROXY_PIN}{ifindex}")
+
+    def detach_proxy(self) -> None:
+        for pin in self._pin_dir.glob(f"{_PROXY_PIN}*"):
+            links.detach(pin)
+
+    def proxy_attached(self, ifindex: int) -> bool:
+        return self.mode != "tcx" or links.attached(self._pin_dir / f"{_PROXY_PIN}{ifindex}") is not None
 
     def attached(self) -> set[int]:
         """Interfaces that carry both programs, among them such as are gone but whose pins are left."""

@@ -111,6 +111,7 @@ class Datapath:
             each.clear()
         maps.policies.clear()
         maps.config.put(0, layout.Config(revision=1, trace_interval_ms=5000))
+        maps.proxy.put(0, layout.Proxy())
         self.events()
 
 

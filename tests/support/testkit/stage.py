@@ -43,6 +43,8 @@ class Seen:
     reason: Reason
     mark: int
     events: list[layout.Event] = field(repr=False)
+    turned: bool = False  # sent in again elsewhere: to the proxy, or as a reset to who sent it
+    packet: bytes = field(default=b"", repr=False)  # as the program left it
 
     def of(self, kind: EventType) -> list[layout.Event]:
         return [event for event in self.events if event.type == kind]
@@ -137,14 +139,15 @@ class Stage:
         before = self.counted()
         self.datapath.events()
         outcome = self.datapath.run(_PROGRAMS[direction], packet, ifindex, mark, came_in)
-        assert outcome.verdict in (layout.TC_PASS, layout.TC_DROP), outcome.verdict
+        assert outcome.verdict in (layout.TC_PASS, layout.TC_DROP, layout.TC_REDIRECT), outcome.verdict
         moved = {key: count - before.get(key, 0) for key, count in self.counted().items()}
         moved = {key: count for key, count in moved.items() if count}
         ((way, reason), count) = next(iter(moved.items()))
         assert len(moved) == 1 and count == 1 and way == direction, moved
-        passed = outcome.verdict == layout.TC_PASS
-        assert passed == (reason == Reason.OK), (passed, reason)
-        return Seen(passed, Reason(reason), outcome.context.mark, self.datapath.events())
+        turned = outcome.verdict == layout.TC_REDIRECT
+        passed = reason == Reason.OK
+        assert turned or passed == (outcome.verdict == layout.TC_PASS), (outcome.verdict, reason)
+        return Seen(passed, Reason(reason), outcome.context.mark, self.datapath.events(), turned, outcome.packet)
 
     def egress(self, packet: bytes, **more: int) -> Seen:
         return self.send(EGRESS, packet, **more)

@@ -87,8 +87,11 @@ class World:
         outcome = testrun.run(program, data, Context(ifindex=IFINDEX))
         events = {EventType(event.type): event for event in self.datapath.events()}
         dropped = events.get(EventType.DROP)
-        assert (outcome.verdict == layout.TC_DROP) == (dropped is not None)
-        assert outcome.verdict in (layout.TC_DROP, layout.TC_PASS)
+        if outcome.verdict == layout.TC_REDIRECT:  # a reset, to whoever waits for a proxy
+            assert dropped is not None and dropped.reason == Reason.NO_PROXY
+        else:
+            assert (outcome.verdict == layout.TC_DROP) == (dropped is not None)
+            assert outcome.verdict in (layout.TC_DROP, layout.TC_PASS)
         return Answer(Reason(dropped.reason) if dropped else Reason.OK, events.get(EventType.VERDICT))
 
 
