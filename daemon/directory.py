@@ -12,13 +12,13 @@ from typing import TypeVar
 
 from weft.daemon.datapath.endpoints import Place
 from weft.daemon.datapath.rows import packed
-from weft.daemon.observer.directory import Owner, PolicyName, ServiceName
+from weft.daemon.observer.directory import Owner, PolicyName, ServiceName, policy_name
 from weft.policies import identity
 from weft.policies.cidr import CidrIdentities
 from weft.policies.cookies import Cookies
 from weft.policies.delta import ClusterDelta
-from weft.policies.model import Origin
-from weft.policies.snapshot import AddressItem, ClusterPart, ServiceItem
+from weft.policies.model import Direction, ObjectRef, Origin
+from weft.policies.snapshot import AddressItem, ClusterPart, PolicyItem, ServiceItem
 
 #: Owners that are gone, kept for late records.
 REMEMBERED = 4096
@@ -37,6 +37,7 @@ class NodeDirectory:
         self._services: dict[tuple[bytes, int], ServiceName] = {}
         self._names: dict[bytes, tuple[str, ...]] = {}
         self._policies: dict[int, tuple[PolicyName, ...]] = {}
+        self._named: dict[tuple[str, bool], tuple[PolicyName | None]] = {}  # of the L7 proxy's texts
         self._own_hosts: frozenset[str] = frozenset()
         self._ep_ids: dict[str, int] = {}  # "ns/name" -> endpoint id
 
@@ -64,6 +65,14 @@ class NodeDirectory:
             found = self._policies[cookie] = self._policy_names(self._cookies.origins(cookie))
         return found
 
+    def policy(self, text: str, egress: bool) -> PolicyName | None:
+        found = self._named.get((text, egress))
+        if found is None:
+            name = policy_name(text)
+            item = self._cluster.policies.get(ObjectRef(name.kind, name.namespace, name.name))
+            found = self._named[text, egress] = (name if item is None else _named(item, egress),)
+        return found[0]
+
     def service(self, address: bytes, port: int) -> ServiceName | None:
         return self._services.get((address, port))
 
@@ -85,6 +94,7 @@ class NodeDirectory:
                 self._labels.pop(number, None)
         self._labels = {number: labels for number, labels in self._labels.items() if not identity.is_local(number)}
         self._policies.clear()
+        self._named.clear()
         stale = {*changed.addresses, *changed.addresses_gone}
         if changed.identities:
             stale |= {item.ip for item in cluster.addresses.values() if item.identity in changed.identities}
@@ -178,3 +188,13 @@ class NodeDirectory:
                 )
             )
         return tuple(names)
+
+
+def _named(item: PolicyItem, egress: bool) -> PolicyName | None:
+    """None: nothing of it is about this direction."""
+    wanted = Direction.EGRESS if egress else Direction.INGRESS
+    for spec in item.specs:
+        denies = spec.default_deny_egress if egress else spec.default_deny_ingress
+        if denies or any(rule.direction == wanted for rule in spec.rules):
+            return PolicyName(item.ref.kind, item.ref.namespace, item.ref.name, item.labels, item.revision)
+    return None

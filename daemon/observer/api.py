@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from weft.daemon.observer.reader import BadRequest, Reader
-from weft.daemon.observer.store import Entry
+from weft.daemon.observer.store import Gap
 from weft.policies.wire.pb import observer_pb2 as pb
 from weft.policies.wire.pb import observer_pb2_grpc, peer_pb2, peer_pb2_grpc, relay_pb2
 
@@ -94,7 +94,7 @@ class ObserverService(observer_pb2_grpc.ObserverServicer):
         found: set[str] = set()
         for number in range(o.ring.since(o.now() - _NAMESPACE_KEPT_NS), o.ring.next):
             entry = o.ring[number]
-            if isinstance(entry, Entry):
+            if not isinstance(entry, Gap):
                 found.update(owner.namespace for owner in (entry.source, entry.destination) if owner is not None)
         names = [pb.Namespace(cluster=o.node.cluster, namespace=name) for name in sorted(found - {""})]
         return pb.GetNamespacesResponse(namespaces=names)

@@ -37,6 +37,12 @@ class PolicyName:
     revision: int = 0
 
 
+def policy_name(text: str) -> PolicyName:
+    kind, _, name = text.partition(" ")
+    namespace, _, name = name.rpartition("/")
+    return PolicyName(kind, namespace, name)
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceName:
     namespace: str
@@ -57,6 +63,10 @@ class Directory(Protocol):
 
     def policies(self, cookie: int) -> tuple[PolicyName, ...]:
         """The objects whose rules are behind a table value's cookie, each once; () unknown. Never asked for 0."""
+
+    def policy(self, text: str, egress: bool) -> PolicyName | None:
+        """A policy as the L7 proxy names it ("CiliumNetworkPolicy ns/name"); None: it has no say in this direction.
+        One that is gone meanwhile is what its text says."""
 
     def service(self, address: bytes, port: int) -> ServiceName | None:
         """The Service with this cluster address (port 0: whatever port)."""
@@ -82,6 +92,9 @@ class Nobody:
 
     def policies(self, cookie: int) -> tuple[PolicyName, ...]:
         return ()
+
+    def policy(self, text: str, egress: bool) -> PolicyName | None:
+        return policy_name(text)
 
     def service(self, address: bytes, port: int) -> ServiceName | None:
         return None

@@ -16,9 +16,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import BoolValue
 
 from weft.bpf.layout import CtState, EventFlag, EventType, Reason, SockEvent
-from weft.daemon.observer import names
+from weft.daemon.observer import l7, names
 from weft.daemon.observer.directory import Directory, Owner, PolicyName
 from weft.daemon.observer.events import Event, addresses, decode
+from weft.daemon.observer.l7 import L7Entry
 from weft.daemon.observer.store import Entry
 from weft.policies.model import Direction, Protocol
 from weft.policies.table import Verdict
@@ -63,7 +64,9 @@ class Flows:
         start = secrets.token_hex(9)
         self._uuid = f"{start[:8]}-{start[8:12]}-4{start[12:15]}-a{start[15:18]}-"
 
-    def of(self, entry: Entry) -> pb.Flow:
+    def of(self, entry: Entry | L7Entry) -> pb.Flow:
+        if isinstance(entry, L7Entry):
+            return self._request(entry)
         event = decode(entry.record)
         source, destination = addresses(entry.record)
         ends = entry.source, entry.destination
@@ -100,6 +103,24 @@ class Flows:
         put_kind(flow, event)
         if entry.policies:
             put_policies(flow, event, entry.policies)
+        return flow
+
+    def _request(self, entry: L7Entry) -> pb.Flow:
+        record = entry.record
+        client = self._endpoint(entry.source, record.source_identity)
+        server = self._endpoint(entry.destination, record.destination_identity)
+        source, destination = (server, client) if entry.response else (client, server)
+        flow = pb.Flow(
+            uuid=f"{self._uuid}{entry.number:012x}",
+            emitter=self._emitter,
+            source=source,
+            destination=destination,
+            node_name=self._node.full_name,
+            node_labels=self._node.labels,
+        )
+        l7.fill(flow, entry)
+        flow.source_names.extend(self._directory.names(l7.packed(flow.IP.source)))
+        flow.destination_names.extend(self._directory.names(l7.packed(flow.IP.destination)))
         return flow
 
     def _endpoint(self, owner: Owner | None, identity: int) -> pb.Endpoint:

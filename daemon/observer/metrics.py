@@ -1,4 +1,4 @@
-"""`hubble_*` metrics of L3 and L4 flows, counted from raw records.
+"""`hubble_*` metrics of L3, L4 and L7 flows, counted from raw records.
 
 A record costs one dictionary increment: its type, verdict, protocol, flags and port are the key. Keys become
 labels when somebody scrapes, or when there are too many of them. Labels are bounded: ports beyond the first
@@ -8,19 +8,22 @@ labels when somebody scrapes, or when there are too many of them. Labels are bou
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from weft.bpf.layout import CtState, EventType, Reason
-from weft.daemon.observer import names
+from weft.daemon.observer import l7, names
 from weft.daemon.observer.flows import verdict_of
+from weft.daemon.observer.l7 import L7Entry
 from weft.policies import identity
 from weft.policies.model import Direction, Protocol
 from weft.policies.wire.pb import flow_pb2
 
 if TYPE_CHECKING:
-    from prometheus_client.metrics_core import CounterMetricFamily
+    from prometheus_client.metrics_core import Metric
 
 MAX_KEYS: Final = 4096
 MAX_PORTS: Final = 512
@@ -36,7 +39,10 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "icmp": ("Number of ICMP messages", ("family", "type")),
     "policy_verdicts": ("Total number of network policy verdicts", ("direction", "match", "action")),
     "lost_events": ("Number of lost events", ("source",)),
+    "http_requests": ("Count of HTTP requests by method", ("method", "protocol", "status", "reporter")),
 }
+#: Seconds: Prometheus' default buckets, as Hubble has them.
+DURATIONS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _TYPES: Final[dict[int, str]] = {
     EventType.DROP: "Drop",
     EventType.TRACE: "Trace",
@@ -60,6 +66,22 @@ class Key(NamedTuple):
     from_host: bool
 
 
+class Durations:
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(DURATIONS) + 1)
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(DURATIONS, seconds)] += 1
+        self.sum += seconds
+
+    def cumulative(self) -> list[tuple[str, int]]:
+        names_of = [*map(str, DURATIONS), "+Inf"]
+        return list(zip(names_of, accumulate(self.counts), strict=True))
+
+
 class FlowMetrics:
     """A collector for a Prometheus registry; may be scraped from another thread."""
 
@@ -68,6 +90,22 @@ class FlowMetrics:
         self._pending: Counter[Key] = Counter()
         self._totals: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name in METRICS}
         self._ports: set[int] = set()
+        self._durations: dict[tuple[str, str], Durations] = {}  # by method and reporter
+
+    def request(self, entry: L7Entry) -> None:
+        """A request or a response of the proxy: both are flows; a request is counted with its response."""
+        record = entry.record
+        verdict = flow_pb2.Verdict.Name(l7.verdict(entry))
+        with self._lock:
+            self._totals["flows_processed"][("HTTP", "L7", "HTTP", verdict)] += 1
+            if verdict == "DROPPED":
+                self._totals["drop"][(reason_name(0), "HTTP")] += 1
+            if not entry.response:
+                return
+            method, reporter = l7.method_label(record.method), "client" if entry.egress else "server"
+            status = str(record.status) if 100 <= record.status <= 599 else "other"
+            self._totals["http_requests"][(method, record.protocol, status, reporter)] += 1
+            self._durations.setdefault((method, reporter), Durations()).add(record.duration_ns / 1e9)
 
     def count(self, record: bytes, src_identity: int, dst_identity: int) -> None:
         # The destination port of a reply is the client's: it counts nowhere and would make a key of its own.
@@ -83,17 +121,26 @@ class FlowMetrics:
         with self._lock:
             self._totals["lost_events"][(flow_pb2.LostEventSource.Name(source).lower(),)] += count
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        from prometheus_client.metrics_core import CounterMetricFamily
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
 
         with self._lock:
             self._fold()
             totals = {name: list(counter.items()) for name, counter in self._totals.items()}
+            durations = {labels: (found.cumulative(), found.sum) for labels, found in self._durations.items()}
         for name, (help_text, labels) in METRICS.items():
             family = CounterMetricFamily(f"hubble_{name}", help_text, labels=labels)
             for values, total in totals[name]:
                 family.add_metric(values, total)
             yield family
+        histogram = HistogramMetricFamily(
+            "hubble_http_request_duration_seconds",
+            "Quantiles of HTTP request duration in seconds",
+            labels=("method", "reporter"),
+        )
+        for labels_of, (buckets, total_seconds) in durations.items():
+            histogram.add_metric(labels_of, buckets, total_seconds)
+        yield histogram
 
     def _fold(self) -> None:
         pending, self._pending = self._pending, Counter()

@@ -14,9 +14,9 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from weft.daemon.observer.events import TYPE
 from weft.daemon.observer.filters import compiled, event_types
 from weft.daemon.observer.flows import Flows
+from weft.daemon.observer.l7 import L7Entry
 from weft.daemon.observer.mask import Mask
 from weft.daemon.observer.matchers import Match
 from weft.daemon.observer.store import FLOW_RING, Entry, Gap, Ring
@@ -78,11 +78,13 @@ class Reader:
             if isinstance(entry, Gap):
                 yield self._lost(entry.source, entry.count, entry.time_ns, entry.time_ns)
                 continue
-            if self._until is not None and entry.time_ns > self._until:
+            if self._until is not None and entry.at_ns > self._until:
+                if isinstance(entry, L7Entry):
+                    continue  # told late: what came after it may have happened before
                 return
             if (turn := turn + 1) % _TURN == 0:
                 await asyncio.sleep(0)
-            if entry.time_ns >= self._since and (flow := self._matching(entry)) is not None:
+            if entry.at_ns >= self._since and (flow := self._matching(entry)) is not None:
                 sent += 1
                 yield self._response(flow)
         if self._missed and (lost := self._told(final=True)):
@@ -100,14 +102,14 @@ class Reader:
         while at > ring.oldest and not 0 < request.number <= found:
             at -= 1
             entry = ring[at]
-            if request.number and isinstance(entry, Entry) and self._matching(entry) is not None:
+            if request.number and not isinstance(entry, Gap) and self._matching(entry) is not None:
                 found += 1
             if at % _TURN == 0:
                 await asyncio.sleep(0)
         return at
 
-    def _matching(self, entry: Entry) -> flow_pb2.Flow | None:
-        if self._types is not None and entry.record[TYPE] not in self._types:
+    def _matching(self, entry: Entry | L7Entry) -> flow_pb2.Flow | None:
+        if self._types is not None and entry.kind not in self._types:
             return None
         flow = self._flows.of(entry)
         return flow if self._passes(flow) else None

@@ -15,15 +15,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weft.bpf.layout import EventType
-from weft.daemon.observer import events
+from weft.daemon.observer import events, l7
 from weft.daemon.observer.directory import Directory, Owner
 from weft.daemon.observer.flows import Flows, Node
 from weft.daemon.observer.metrics import FlowMetrics
-from weft.daemon.observer.store import DEFAULT_CAPACITY, KERNEL_RING, OBSERVER_QUEUE, Entry, Gap, Ring
+from weft.daemon.observer.store import DEFAULT_CAPACITY, KERNEL_RING, L7_PROXY, OBSERVER_QUEUE, Entry, Gap, Ring
 
 if TYPE_CHECKING:
     import grpc
     from prometheus_client import CollectorRegistry
+
+    from weft.policies.wire.pb import proxy_pb2
 
 _CLOCKS_AGREE_NS = 1_000_000_000
 
@@ -53,7 +55,7 @@ class Observer:
         if registry is not None:
             registry.register(self.metrics)
         self.seen = 0  # flows, since the start
-        self.lost_by: dict[int, int] = {KERNEL_RING: 0, OBSERVER_QUEUE: 0}
+        self.lost_by: dict[int, int] = {KERNEL_RING: 0, OBSERVER_QUEUE: 0, L7_PROXY: 0}
         self.addresses: tuple[str, ...] = ()
         self.stopping = asyncio.Event()
         self._workload_of = workload_of
@@ -93,6 +95,26 @@ class Observer:
         if count > 0:
             self._gap(KERNEL_RING, count)
 
+    def carried(self, record: proxy_pb2.Record) -> None:
+        """A request that the L7 proxy has ended, or a TCP connection (which is no flow: programs told of it). Never
+        raises: what makes no sense is counted as lost."""
+        if not l7.is_http(record):
+            return
+        try:
+            found = [*l7.entries(record, self.directory, self.ring.next, self.now())]
+        except ValueError:
+            self._gap(OBSERVER_QUEUE, 1)
+            return
+        for entry in found:
+            self.ring.append(entry)
+            self.metrics.request(entry)
+        self.seen += len(found)
+
+    def lost_requests(self, count: int) -> None:
+        """The proxy had no room for `count` records."""
+        if count > 0:
+            self._gap(L7_PROXY, count)
+
     async def serve(self, *addresses: str) -> None:
         """Listens on gRPC addresses ("unix:/run/weft/observer.sock", "127.0.0.1:4244"); returns when it does.
         A socket file left by a dead daemon is replaced. OSError: an address is taken or cannot be had."""
@@ -120,7 +142,11 @@ class Observer:
             "max_flows": self.ring.capacity,
             "seen_flows": self.seen,
             "flows_per_second": round(self.ring.rate(self.now()), 2),
-            "lost": {"kernel_ring": self.lost_by[KERNEL_RING], "undecodable": self.lost_by[OBSERVER_QUEUE]},
+            "lost": {
+                "kernel_ring": self.lost_by[KERNEL_RING],
+                "undecodable": self.lost_by[OBSERVER_QUEUE],
+                "l7_proxy": self.lost_by[L7_PROXY],
+            },
         }
 
     def now(self) -> int:

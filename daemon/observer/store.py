@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from weft.daemon.observer.directory import Owner, PolicyName
+from weft.daemon.observer.events import TYPE
+from weft.daemon.observer.l7 import L7Entry
 
 #: Flows kept for who asks later: 2^n - 1, as Hubble's ring.
 DEFAULT_CAPACITY: Final = 4095
@@ -20,6 +22,7 @@ MAX_CAPACITY: Final = 65535
 KERNEL_RING = 1  # flow.LostEventSource.PERF_EVENT_RING_BUFFER
 OBSERVER_QUEUE = 2  # OBSERVER_EVENTS_QUEUE
 FLOW_RING = 3  # HUBBLE_RING_BUFFER
+L7_PROXY = 0  # UNKNOWN_LOST_EVENT_SOURCE: Hubble has no word for it
 
 
 @dataclass(slots=True)
@@ -32,6 +35,15 @@ class Entry:
     source: Owner | None
     destination: Owner | None
     policies: tuple[PolicyName, ...]
+
+    @property
+    def kind(self) -> int:
+        """`event_type.type` of the flow that it will be."""
+        return self.record[TYPE]
+
+    @property
+    def at_ns(self) -> int:
+        return self.time_ns
 
 
 @dataclass(slots=True)
@@ -51,7 +63,7 @@ class Ring:
         self.capacity = capacity
         self.next = 0  # the number of the entry to come
         self.closed = False
-        self._slots: list[Entry | Gap | None] = [None] * capacity
+        self._slots: list[Entry | L7Entry | Gap | None] = [None] * capacity
         self._waiting: list[asyncio.Future[None]] = []
 
     @property
@@ -61,14 +73,14 @@ class Ring:
     def __len__(self) -> int:
         return self.next - self.oldest
 
-    def append(self, entry: Entry | Gap) -> None:
+    def append(self, entry: Entry | L7Entry | Gap) -> None:
         """`entry.number` must be `self.next`."""
         self._slots[entry.number % self.capacity] = entry
         self.next += 1
         if self._waiting:
             self._wake()
 
-    def __getitem__(self, number: int) -> Entry | Gap:
+    def __getitem__(self, number: int) -> Entry | L7Entry | Gap:
         """IndexError: overwritten, or not here yet."""
         if self.oldest <= number < self.next:
             entry = self._slots[number % self.capacity]

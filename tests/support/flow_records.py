@@ -101,6 +101,9 @@ class Cluster:
     def policies(self, cookie: int) -> tuple[PolicyName, ...]:
         return {5: (ALLOW,), 6: (DENY,)}.get(cookie, ())
 
+    def policy(self, text: str, egress: bool) -> PolicyName | None:
+        return {named(ALLOW): None if egress else ALLOW, named(DENY): DENY}.get(text)
+
     def service(self, address: bytes, port: int) -> ServiceName | None:
         return self.services.get((address, port))
 
@@ -109,3 +112,8 @@ class Cluster:
 
     def interface(self, index: int) -> str:
         return {7: "lxc7"}.get(index, "")
+
+
+def named(policy: PolicyName) -> str:
+    """As the L7 proxy names it."""
+    return f"{policy.kind} {policy.namespace}/{policy.name}"

@@ -271,4 +271,4 @@ def test_a_record_of_every_event_type_is_taken() -> None:
     observer = Observer("node-1", Cluster())
     for kind in EventType:
         observer.feed(record(kind))
-    assert observer.seen == len(EventType) and observer.status()["lost"] == {"kernel_ring": 0, "undecodable": 0}
+    assert observer.seen == len(EventType) and not any(observer.status()["lost"].values())

@@ -1,0 +1,399 @@
+"""Keeps the node's proxy workers running: one process for each number, and its successor while one takes over.
+
+```
+            dead: again, 0 to 2 s later
+           +---------+
+           v         |
+ starting --Ready--> serving --successor is Ready--> draining --60 s at most--> ended
+```
+
+Rules: 1. A worker that lives is never started a second time: one that an earlier daemon started is found by its
+command line, and adopted when it says Hello. 2. A successor serves before its predecessor drains; one that does
+not get that far is ended, and the predecessor goes on. 3. A worker that hangs (does not answer, does not become
+ready) is ended and started anew: what it holds is as good as lost, and clients come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from weft.daemon.local.logs import trim
+from weft.daemon.local.programs import last_line
+from weft.daemon.proxy.processes import Launcher, Process, describe, running, worker_number
+from weft.daemon.proxy.worker import AskFailed, Worker
+
+log = logging.getLogger("weft.proxy")
+
+#: Seconds before each start after one that failed; the first after a good life is at once.
+BACK_OFF: Final = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+GROWN_UP: Final = 10.0
+#: Seconds that a worker which lives has to find the new daemon.
+ADOPT_WITHIN: Final = 10.0
+#: Seconds that a new one has to connect; and, with a snapshot in hand, to serve.
+CONNECT_WITHIN: Final = 30.0
+READY_WITHIN: Final = 30.0
+#: Seconds for the whole of a hand-over.
+HANDOVER_WITHIN: Final = 20.0
+DRAIN: Final = 60.0
+#: Seconds after that in which a drained one has to be gone.
+DRAIN_GRACE: Final = 5.0
+PING_INTERVAL: Final = 5.0
+#: Pings in a row without an answer: 30 s of silence.
+MOST_UNANSWERED: Final = 6
+LOG_BYTES: Final = 16 << 20
+
+
+class Drains(Protocol):
+    def __call__(self, worker: Worker, seconds: float) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One worker number. `problem`: why it does not serve; "" it does, or has just begun to start."""
+
+    number: int
+    current: Process | None = None
+    successor: Process | None = None
+    leaving: list[Process] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    restarts: int = 0
+    killed: int = 0
+    failures: int = 0
+    problem: str = ""
+
+    def processes(self) -> list[Process]:
+        return [each for each in (self.current, self.successor) if each is not None] + self.leaving
+
+
+class Supervisor:
+    """The feed's `Watcher`."""
+
+    def __init__(
+        self,
+        count: int,
+        launcher: Launcher,
+        version: str,
+        drain: Drains,
+        on_serving: Callable[[], None] = lambda: None,
+        on_gone_for_good: Callable[[int], None] = lambda number: None,
+    ) -> None:
+        """`on_serving`: a worker is ready. `on_gone_for_good`: one more number is not served any longer."""
+        self.launcher, self.version = launcher, version
+        self.slots = [Slot(number) for number in range(count)]
+        self.retired = Slot(-1)  # workers of numbers that this node has no more
+        self._drain_worker, self._on_serving, self._gone_for_good = drain, on_serving, on_gone_for_good
+        self._generation = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self) -> None:
+        """Once the feed listens."""
+        alive = running(self.launcher.socket)
+        for slot in self.slots:
+            self._spawn(self._keep(slot, adopt=bool(alive.get(slot.number))))
+        self._spawn(self._watch())
+
+    async def stop(self) -> None:
+        """The workers go on without us."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for slot in (*self.slots, self.retired):
+            for process in slot.processes():
+                process.forget()
+
+    # what the feed tells
+
+    def worker_came(self, worker: Worker) -> None:
+        process = self._known(worker.pid) or self._adopted(worker)
+        if process is not None:
+            process.worker, process.connected_once, process.unanswered = worker, True, 0
+
+    def worker_ready(self, worker: Worker) -> None:
+        process = self._known(worker.pid)
+        if process is not None:
+            process.ready.set()
+            slot = self._slot(process)
+            if slot.current is process:
+                slot.problem = ""
+            slot.changed.set()
+        self._on_serving()
+
+    def worker_went(self, worker: Worker) -> None:
+        process = self._known(worker.pid)
+        if process is not None and process.worker is worker:
+            process.worker = None
+
+    # what people ask
+
+    async def restart(self, numbers: list[int] | None = None) -> list[dict[str, Any]]:
+        """Replaces workers one after the other by a hand-over; what became of each."""
+        done: list[dict[str, Any]] = []
+        for slot in self.slots:
+            if numbers is None or slot.number in numbers:
+                before = slot.current.pid if slot.current else 0
+                try:
+                    process = await self.replace(slot)
+                    done.append({"worker": slot.number, "old_pid": before, "pid": process.pid, "error": ""})
+                except AskFailed as failed:
+                    done.append({"worker": slot.number, "old_pid": before, "pid": before, "error": str(failed)})
+        return done
+
+    async def replace(self, slot: Slot) -> Process:
+        """AskFailed: the one that is there goes on."""
+        if slot.successor is not None:
+            raise AskFailed("a successor is just starting")
+        old = slot.current
+        process = slot.successor = self._begin(slot, takeover=old is not None)
+        if process is None:
+            raise AskFailed(slot.problem)
+        try:
+            async with asyncio.timeout(HANDOVER_WITHIN):
+                await _first(process.ready, process.ended)
+        except TimeoutError:
+            pass
+        if not process.ready.is_set():
+            why = f"ended with {describe(process.code)}" if process.ended.is_set() else "did not become ready"
+            self._kill(slot, process, f"the successor {why}")
+            raise AskFailed(f"the successor {why}: {last_line(self.launcher.log_of(slot.number))}")
+        if slot.successor is process:  # else its predecessor died, and it is the current one already
+            slot.current, slot.successor = process, None
+            if old is not None:
+                self._let_go(slot, old)
+        return process
+
+    def status(self) -> list[dict[str, Any]]:
+        return [self._row(slot, each) for slot in (*self.slots, self.retired) for each in slot.processes()] + [
+            {"worker": slot.number, "state": "down", "restarts": slot.restarts, "problem": slot.problem}
+            for slot in self.slots
+            if not slot.processes()
+        ]
+
+    def problems(self) -> list[str]:
+        """Of workers that do not serve, as text."""
+        return [f"worker {slot.number}: {slot.problem}" for slot in self.slots if slot.problem]
+
+    # one worker
+
+    async def _keep(self, slot: Slot, adopt: bool) -> None:
+        if adopt:
+            await self._await_adoption(slot)
+        while True:
+            if slot.current is None and slot.successor is None:
+                await asyncio.sleep(BACK_OFF[min(slot.failures, len(BACK_OFF) - 1)])
+                if slot.current is None and slot.successor is None:
+                    slot.current = self._begin(slot, takeover=False)
+                    if slot.current is None:
+                        slot.failures += 1
+                        continue
+            await slot.changed.wait()
+            slot.changed.clear()
+
+    async def _await_adoption(self, slot: Slot) -> None:
+        try:
+            async with asyncio.timeout(ADOPT_WITHIN):
+                while slot.current is None:
+                    await slot.changed.wait()
+                    slot.changed.clear()
+        except TimeoutError:
+            log.error("worker %d lives and does not come to us: started anew", slot.number)
+            for pid in running(self.launcher.socket).get(slot.number, []):
+                stray = Process(slot.number, 0, pid)
+                if self._take_in(slot, stray):
+                    self._kill(slot, stray, "it did not find the new daemon")
+
+    def _begin(self, slot: Slot, takeover: bool) -> Process | None:
+        """A new process of this number; None: it could not be started, and `problem` says why."""
+        if not self.launcher.words:
+            slot.problem = "weft-l7proxy is not installed here"
+            return None
+        self._generation += 1
+        try:
+            child = self.launcher.start(slot.number, self._generation, takeover)
+        except OSError as error:
+            slot.problem = f"cannot be started: {error}"
+            log.error("proxy worker %d %s", slot.number, slot.problem)
+            return None
+        process = Process(slot.number, self._generation, child.pid, child)
+        process.watch(self._ended)
+        log.info("proxy worker %d: started, pid %d, generation %d", slot.number, child.pid, self._generation)
+        return process
+
+    def _adopted(self, worker: Worker) -> Process | None:
+        """One that an earlier daemon started; None: not one of ours (a proxy that somebody else supervises)."""
+        if worker_number(worker.pid, self.launcher.socket) != worker.number:
+            return None
+        process = Process(worker.number, worker.generation, worker.pid)
+        slot = self.slots[worker.number] if worker.number < len(self.slots) else self.retired
+        if not self._take_in(slot, process):
+            return None
+        process.worker = worker
+        self._generation = max(self._generation, worker.generation)
+        log.info("proxy worker %d: pid %d goes on under this daemon", worker.number, worker.pid)
+        if slot is self.retired or (slot.current is not None and slot.current.generation > process.generation):
+            self._let_go(slot, process)
+            return process
+        if slot.current is not None:
+            self._let_go(slot, slot.current)
+        slot.leaving.remove(process)
+        slot.current, slot.problem = process, ""
+        slot.changed.set()
+        if worker.version != self.version:
+            log.info("proxy worker %d is of version %s: replaced", worker.number, worker.version)
+            self._spawn(self._upgrade(slot))
+        return process
+
+    def _take_in(self, slot: Slot, process: Process) -> bool:
+        """False: it has ended meanwhile."""
+        try:
+            process.watch(self._ended)
+        except OSError:
+            return False
+        slot.leaving.append(process)  # until it is known for better
+        return True
+
+    async def _upgrade(self, slot: Slot) -> None:
+        try:
+            await self.replace(slot)
+        except AskFailed as failed:
+            slot.problem = f"not upgraded: {failed}"
+            log.error("proxy worker %d %s", slot.number, slot.problem)
+
+    def _let_go(self, slot: Slot, process: Process) -> None:
+        """It takes nothing new, ends what it has, and is gone after the drain time."""
+        if process not in slot.leaving:
+            slot.leaving.append(process)
+        if process.worker is not None:
+            self._drain_worker(process.worker, DRAIN)
+        self._spawn(self._see_off(slot, process))
+
+    async def _see_off(self, slot: Slot, process: Process) -> None:
+        await asyncio.sleep(DRAIN + DRAIN_GRACE)
+        if not process.ended.is_set():
+            self._kill(slot, process, "it was still there after the drain time")
+
+    def _kill(self, slot: Slot, process: Process, why: str) -> None:
+        if not process.ended.is_set():
+            slot.killed += 1
+            log.error("proxy worker %d, pid %d: killed, for %s", slot.number, process.pid, why)
+            process.send(signal.SIGKILL)
+
+    def _ended(self, process: Process) -> None:
+        slot = self._slot(process)
+        if process in slot.leaving:
+            slot.leaving.remove(process)
+            log.info("proxy worker %d: pid %d has ended", slot.number, process.pid)
+        elif process is slot.successor:
+            slot.successor = None
+        elif process is slot.current:
+            slot.current = slot.successor  # if there is one it is about to serve
+            slot.successor = None
+            slot.restarts += 1
+            young = time.monotonic() - process.started < GROWN_UP
+            slot.failures = slot.failures + 1 if young else 0
+            slot.problem = f"ended with {describe(process.code)}, starts again"
+            said = last_line(self.launcher.log_of(slot.number))
+            log.error("proxy worker %d, pid %d, ended with %s: %s", slot.number, process.pid,
+                      describe(process.code), said)  # fmt: skip
+        slot.changed.set()
+
+    # all the time
+
+    async def _watch(self) -> None:
+        rounds = 0
+        while True:
+            await asyncio.sleep(1.0)
+            rounds += 1
+            for slot in self.slots:
+                for process in (slot.current, slot.successor):
+                    if process is not None:
+                        self._check(slot, process, ping=rounds % PING_INTERVAL == 0)
+                trim_log = self.launcher.log_of(slot.number)
+                await asyncio.to_thread(trim, trim_log, LOG_BYTES, LOG_BYTES // 2)
+
+    def _check(self, slot: Slot, process: Process, ping: bool) -> None:
+        worker, now = process.worker, time.monotonic()
+        if worker is None:
+            if not process.connected_once and now - process.started > CONNECT_WITHIN:
+                self._kill(slot, process, f"it did not connect within {CONNECT_WITHIN:g} s")
+            return
+        if not worker.ready:
+            if worker.updated_at and now - worker.updated_at > READY_WITHIN:
+                self._kill(slot, process, f"it was not ready within {READY_WITHIN:g} s")
+            return
+        if ping and process.unanswered >= MOST_UNANSWERED:
+            self._kill(slot, process, "it does not answer")
+        elif ping:
+            process.unanswered += 1
+            self._spawn(self._ping(process, worker))
+
+    async def _ping(self, process: Process, worker: Worker) -> None:
+        """Any answer is a sign of life, also that there is none."""
+        try:
+            answer = await worker.ask("status", "", PING_INTERVAL * MOST_UNANSWERED)
+            worker.status = found if isinstance(found := json.loads(answer), dict) else {}
+        except (AskFailed, ValueError):
+            pass
+        if worker.heard_at > time.monotonic() - PING_INTERVAL * MOST_UNANSWERED:
+            process.unanswered = 0
+
+    # small things
+
+    def _known(self, pid: int) -> Process | None:
+        found = (each for slot in (*self.slots, self.retired) for each in slot.processes() if each.pid == pid)
+        return next(found, None) if pid else None
+
+    def _slot(self, process: Process) -> Slot:
+        return self.slots[process.number] if process.number < len(self.slots) else self.retired
+
+    def _row(self, slot: Slot, process: Process) -> dict[str, Any]:
+        worker = process.worker
+        return {
+            "worker": process.number,
+            "pid": process.pid,
+            "generation": process.generation,
+            "state": _state(slot, process),
+            "connected": worker is not None,
+            "version": worker.version if worker else "",
+            "revision": worker.acked if worker else 0,
+            "refusals": len(worker.refusals) if worker else 0,
+            "records": worker.records if worker else 0,
+            "records_lost": worker.records_lost if worker else 0,
+            "uptime_seconds": int(time.monotonic() - process.started),
+            "restarts": slot.restarts,
+            "killed": slot.killed,
+            "problem": slot.problem if process is slot.current else "",
+            "status": worker.status if worker else {},
+        }
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the proxy's supervision ended", exc_info=error)
+
+
+def _state(slot: Slot, process: Process) -> str:
+    if process in slot.leaving:
+        return "draining"
+    return "serving" if process.worker is not None and process.worker.ready else "starting"
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Until one of them is set."""
+    waiting = [asyncio.ensure_future(each.wait()) for each in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waiting:
+            each.cancel()
