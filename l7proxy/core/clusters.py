@@ -1,0 +1,298 @@
+"""All destinations, as all clients see them: `parties.Clusters`.
+
+In: the world (services, routing, who has an address), a connector, names' addresses. Out: `ClientCluster`s.
+Nothing is made before it is asked for, but names to look up; a change of the snapshot touches the hosts that it
+names and no other. What nobody asked for lately is let go, so strangers' addresses and departed clients cost
+nothing for long.
+
+Three layers: `Destination` (host and port: endpoints and their load, of all clients), `Group` (clients that see the
+same: ejections, turns, tables), `ClientCluster` (one client address: limits, connections).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from weft.bpf.shared import Private, Rows
+from weft.l7proxy.core import levels
+from weft.l7proxy.core.circuit import Circuit
+from weft.l7proxy.core.cluster import ClientCluster
+from weft.l7proxy.core.endpoints import Backend, Destination, names_of, protocol, wanted
+from weft.l7proxy.core.group import Group, Look
+from weft.l7proxy.core.limits import DEFAULTS, Limits
+from weft.l7proxy.core.localities import place_of
+from weft.l7proxy.core.parties import Workload, World
+from weft.l7proxy.upstream.codecs import CODECS
+from weft.l7proxy.upstream.connection import Connector
+from weft.l7proxy.upstream.names import Names, Resolve
+from weft.l7proxy.upstream.pool import MakeCodec, Plumbing
+from weft.policies.mesh.model import Resolution, ServiceEntry, TrafficPolicy
+from weft.policies.model import Protocol
+from weft.policies.snapshot import ServicePortItem
+
+PASSTHROUGH: Final = "PassthroughCluster"
+#: Seconds between two looks for what was not asked for since the one before.
+FORGET: Final = 60.0
+#: Views that are kept at most, before the oldest of those that hold nothing go at once.
+MOST_VIEWS: Final = 50_000
+
+_Key = tuple[str, int, str, str]  # host, port, subset, client's address
+
+
+class ClusterMap:
+    """`random`: uniform draws, 0 <= draw < 1. `rows`: counters shared with other workers."""
+
+    def __init__(
+        self,
+        world: World,
+        connector: Connector,
+        now: Callable[[], float],
+        random: Callable[[], float],
+        *,
+        resolve: Resolve,
+        rows: Rows | None = None,
+        limits: Limits = DEFAULTS,
+        codecs: Mapping[str, MakeCodec] = CODECS,
+    ) -> None:
+        self._world, self._now, self._draw = world, now, random
+        self.rows: Rows = rows if rows is not None else Private()
+        self._plumbing = Plumbing(connector, codecs, limits, now)
+        self._busy: dict[ClientCluster, None] = {}  # those that have connections
+        self.names = Names(resolve, now, self._renamed)
+        self.views: dict[_Key, ClientCluster] = {}
+        self.destinations: dict[tuple[str, int], Destination] = {}
+        self._groups: dict[tuple[Look, Destination], Group] = {}
+        self._restless: dict[Group, None] = {}  # those that time changes
+        self._circuits: dict[tuple[str, str], Circuit] = {}
+        self._by_host: dict[str, set[_Key]] = {}
+        self._watched: dict[str, list[str]] = {}  # names, by host
+        self._swept = self._forgot = now()
+
+    # parties.Clusters
+
+    def cluster(self, host: str, port: int, subset: str, client: Workload) -> ClientCluster | None:
+        view = self.views.get((host, port, subset, client.ip))
+        if view is not None and view.client is client:
+            return view
+        return self._seen(host, port, subset, client)
+
+    def original(self, destination: tuple[str, int], client: Workload) -> ClientCluster:
+        ip, port = destination
+        key = ("", port, ip, client.ip)  # no host is called ""
+        view = self.views.get(key)
+        if view is None:
+            view = self._passthrough(key, destination, client)
+        view.used = True
+        return view
+
+    # the snapshot
+
+    def changed(self, hosts: Iterable[str]) -> None:
+        """Ports, backends, routing of these hosts, or the workloads behind them, may be others than before."""
+        now = self._now()
+        for host in hosts:
+            self._watch(host)
+            ports = {port for _, port, _, _ in self._by_host.get(host, ())}
+            gone = {port: self._update(host, port, now) for port in ports}
+            for key in list(self._by_host.get(host, ())):
+                self._review(key, gone[key[1]])
+        self.names.tick(now)
+
+    # time
+
+    def tick(self, now: float) -> None:
+        """As often as ejections and returns shall be exact, ten times a second say; the rest is done once a
+        second."""
+        for group in self._restless:
+            group.tick(now)
+        if now - self._swept < 1.0:
+            return
+        self._swept = now
+        self.rows.look_around()
+        self.names.tick(now)
+        for view in list(self._busy):
+            view.sweep(now)
+            if not view.holds:
+                del self._busy[view]
+        if now - self._forgot >= FORGET:
+            self._forgot = now
+            self._forget_unused()
+
+    def close(self) -> None:
+        """The worker ends: every connection is cut."""
+        for view in list(self._busy):
+            view.close()
+
+    # making
+
+    def _seen(self, host: str, port: int, subset: str, client: Workload) -> ClientCluster | None:
+        key = (host, port, subset, client.ip)
+        view = self.views.get(key)
+        if view is not None and view.client != client:
+            self._dismiss(key)  # the address has passed to another workload
+            view = None
+        item = self._port(host, port)
+        policy = levels.in_force(self._world.routing(host), client)
+        if item is None or (subset and levels.subset_named(policy, subset) is None):
+            return None
+        if view is None:
+            self._watch(host)
+            view = self._made(key, client)
+            self._by_host.setdefault(host, set()).add(key)
+            if (host, port) not in self.destinations:
+                self._update(host, port, self._now())
+            self._review(key, ())
+        view.client = client
+        return view
+
+    def _made(self, key: _Key, client: Workload, name: str = "") -> ClientCluster:
+        if len(self.views) >= MOST_VIEWS:
+            self._forget_unused(now=True)
+        host, port, subset, _ = key
+        name = name or f"outbound|{port}|{subset}|{host}"
+        circuit = self._circuits.get((client.key, name))
+        if circuit is None:
+            circuit = self._circuits[client.key, name] = Circuit(self.rows, self.rows.row(client.key, name, ""))
+        circuit.users += 1
+        view = self.views[key] = ClientCluster(name, key[:3], client, circuit, self._plumbing, self._busy)
+        return view
+
+    def _passthrough(self, key: _Key, address: tuple[str, int], client: Workload) -> ClientCluster:
+        """One destination for each address: nothing of it is shared with a service that happens to have it, too."""
+        view = self._made(key, client, PASSTHROUGH)
+        host, port = f"@{address[0]}", address[1]
+        destination = self.destinations.get((host, port))
+        if destination is None:
+            destination = self.destinations[host, port] = Destination(host, self._world.workload, self.rows)
+            destination.at(*address)
+        self._put(view, levels.DEFAULT, "", destination, (), "")
+        return view
+
+    def _review(self, key: _Key, gone: Iterable[Backend]) -> None:
+        """What the snapshot says now of a view that there is."""
+        host, port, name, _ = key
+        view, routing, item = self.views[key], self._world.routing(host), self._port(host, port)
+        chosen = levels.in_force(routing, view.client)
+        subset = levels.subset_named(chosen, name)
+        view.drain(gone)
+        if item is None or (name and subset is None):
+            self._dismiss(key)
+            return
+        service = self._world.service(host)
+        policy = levels.effective(chosen, subset, port)
+        labels, prefer = subset.labels if subset else (), service.prefer if service else ""
+        self._put(view, policy, protocol(item), self.destinations[host, port], labels, prefer)
+
+    def _put(
+        self,
+        view: ClientCluster,
+        policy: TrafficPolicy,
+        speaks: str,
+        destination: Destination,
+        labels: tuple[tuple[str, str], ...],
+        prefer: str,
+    ) -> None:
+        balancer = policy.load_balancer
+        assert balancer is not None
+        place = place_of(view.client, balancer, prefer, policy.outlier is not None)
+        look = Look(view.name, labels, balancer, policy.outlier, place, prefer, ":" in view.source)
+        group = self._group(look, destination)
+        group.users += 1
+        self._let_go(view)
+        view.adopt(policy, speaks, destination, group)
+
+    def _group(self, look: Look, destination: Destination) -> Group:
+        group = self._groups.get((look, destination))
+        if group is None:
+            group = Group(look, destination, self.rows, self._now, self._draw)
+            self._groups[look, destination] = group
+            destination.users += 1
+            if group.restless:
+                self._restless[group] = None
+        group.refresh()
+        return group
+
+    def _update(self, host: str, port: int, now: float) -> list[Backend]:
+        """The destination's endpoints as they are now; those that are gone."""
+        destination = self.destinations.get((host, port))
+        if destination is None:
+            destination = Destination(f"{host}:{port}", self._world.workload, self.rows)
+            self.destinations[host, port] = destination
+        item, entry = self._port(host, port), self._entry(host)
+        destination.open = entry is not None and entry.resolution is Resolution.NONE
+        if destination.open and item is not None:
+            return []
+        whose, resolved = self._world.workload, self.names.addresses
+        return destination.update(wanted(item, entry, host, whose, resolved) if item else (), now)
+
+    # letting go
+
+    def _dismiss(self, key: _Key) -> None:
+        """The view is no more; what is under way in it ends as it would."""
+        view = self.views.pop(key)
+        if (keys := self._by_host.get(key[0])) is not None:
+            keys.discard(key)
+            if not keys:
+                del self._by_host[key[0]]
+        view.retire()
+        self._let_go(view)
+        circuit = view.circuit
+        circuit.users -= 1
+        if not circuit.users:
+            del self._circuits[view.client.key, view.name]
+            circuit.close()
+
+    def _let_go(self, view: ClientCluster) -> None:
+        """Of its group, and of the destination with the last group."""
+        group = view.group
+        if group is None:
+            return
+        group.users -= 1
+        if group.users:
+            return
+        del self._groups[group.look, group.destination]
+        self._restless.pop(group, None)
+        group.close()
+        group.destination.users -= 1
+
+    def _forget_unused(self, now: bool = False) -> None:
+        for key, view in list(self.views.items()):
+            if not view.holds and (now or not view.used):
+                self._dismiss(key)
+            view.used = False
+        for place, destination in list(self.destinations.items()):
+            if not destination.users:
+                destination.close()
+                del self.destinations[place]
+
+    # names and ports
+
+    def _port(self, host: str, port: int) -> ServicePortItem | None:
+        service = self._world.service(host)
+        ports = service.ports if service is not None else ()
+        return next((one for one in ports if one.port == port and one.protocol in _STREAMS), None)
+
+    def _entry(self, host: str) -> ServiceEntry | None:
+        routing = self._world.routing(host)
+        return routing.entry if routing is not None else None
+
+    def _watch(self, host: str) -> None:
+        entry = self._entry(host)
+        want = [one.address for one in names_of(entry, host)] if entry is not None else []
+        have = self._watched.get(host, [])
+        if want == have:
+            return
+        for name in want:
+            self.names.watch(name)
+        for name in have:
+            self.names.forget(name)
+        self._watched[host] = want
+        if not want:
+            del self._watched[host]
+
+    def _renamed(self, name: str) -> None:
+        self.changed([host for host, names in self._watched.items() if name in names])
+
+
+_STREAMS: Final = (Protocol.TCP, Protocol.ANY)
