@@ -1,7 +1,8 @@
 """VirtualService: documents to `model.Route`.
 
-The first rule of `http` that matches decides. A VirtualService that is for gateways alone becomes a Route without
-rules; one without hosts is a delegate, whose rules stand in the place of another's.
+The first rule of `http` that matches decides. A VirtualService of which nothing is for the mesh becomes a Route
+without rules and hosts, so that it stands in nobody's way; one without hosts is a delegate, whose rules stand in
+the place of another's.
 """
 
 from __future__ import annotations
@@ -37,13 +38,15 @@ def parse_virtual_service(root: Field, ref: ObjectRef) -> Route:
         _connections(spec, "tls", scope, hosts),
         _connections(spec, "tcp", scope, None),
     )
+    if not mesh:
+        http, tls, tcp = (), (), ()
     return Route(
         ref=ref,
         dialect=Dialect.ISTIO,
-        hosts=hosts,
-        http=http if mesh else (),
-        tls=tls if mesh else (),
-        tcp=tcp if mesh else (),
+        hosts=hosts if http or tls or tcp else (),
+        http=http,
+        tls=tls,
+        tcp=tcp,
         clients=export_to(spec, ref.namespace),
         created=created_of(root),
         warnings=scope.findings.warnings,
