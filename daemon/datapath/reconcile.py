@@ -67,6 +67,7 @@ class Reconciler:
             )
             + 1
         )
+        self._proxied = False
         self._ipcache: dict[Prefix, int] | None = None
         self._services_stale = True
         self._first = True
@@ -88,7 +89,20 @@ class Reconciler:
             or prefixes != self.cidrs.prefixes()
         ):
             self._ipcache = None
-        self._services_stale |= first or bool(cluster.services or cluster.services_gone)
+        self._services_stale |= first or bool(
+            cluster.services or cluster.services_gone or cluster.routing or cluster.routing_gone
+        )
+
+    @property
+    def proxied(self) -> bool:
+        """This node has an L7 proxy, be it up or down: what is routed is left for it. Set it when the way to it is
+        prepared, and before that is taken down again; `apply` follows."""
+        return self._proxied
+
+    @proxied.setter
+    def proxied(self, value: bool) -> None:
+        self._services_stale |= value != self._proxied
+        self._proxied = value
 
     def forget_attached(self, lost: Iterable[int]) -> None:
         """Interfaces that turned out to carry our programs no more: they are attached again."""
@@ -204,6 +218,7 @@ class Reconciler:
                 have.slots,
                 layout.SERVICES.max_entries,
                 layout.BACKENDS.max_entries,
+                snapshot.cluster.routing if self._proxied else services.NO_ROUTING,
             )
             # What was refused for want of room is tried again at the next change: room comes with removals.
             self._services_stale = bool(self.services.refused)

@@ -3,15 +3,27 @@
 Rule: a number never changes its meaning while a program may be using it. A backend keeps its id and its slot
 for as long as it is ready; a new one takes a free slot, and only where a slot would stay empty is the last one
 moved into it. So a program that reads between two of our writes finds a backend of the service, old or new.
+
+What is routed (it has routes, policies or a ServiceEntry of its own) is marked as the proxy's, its TCP ports: then
+workloads leave the address for the proxy, and the node's own sockets are balanced as ever. A backend of a routed
+Service selects it, too: it gets a row without slots, which says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
+from weft.bpf.layout import ServiceFlag
 from weft.daemon.datapath.rows import BackendRow, Frontend, Slot, SlotRow, packed
-from weft.policies.snapshot import ServiceItem, ServicePortItem
+from weft.policies.mesh.model import HostRouting
+from weft.policies.model import Protocol
+from weft.policies.snapshot import BackendItem, ServiceItem, ServicePortItem
+
+#: Of a backend's own address: nobody balances it.
+BACKEND = ServiceFlag.PROXY | ServiceFlag.BACKEND
+NO_ROUTING: Mapping[str, HostRouting] = {}
 
 
 @dataclass(slots=True)
@@ -28,13 +40,50 @@ def wanted(
     have_slots: Mapping[Slot, SlotRow],
     max_slots: int,
     max_backends: int,
+    routing: Mapping[str, HostRouting] = NO_ROUTING,
 ) -> Wanted:
-    """A service that does not fit is refused whole; those that are in force are counted first."""
+    """A service that does not fit is refused whole; those that are in force are counted first. `routing`: empty on
+    a node without a proxy."""
     builder = _Builder(have_backends, have_slots, max_slots, max_backends)
     in_force = {slot.frontend for slot in have_slots}
-    for item in sorted(services.values(), key=lambda item: (not _known(item, in_force), item.key)):
-        builder.add(item)
+    ordered = sorted(services.values(), key=lambda item: (not _known(item, in_force), item.key))
+    for item in ordered:
+        builder.add(item, is_routed(item, routing))
+    for item in ordered:  # when every service has its addresses: those come before a backend's
+        if is_routed(item, routing):
+            builder.add_backends(item)
     return builder.out
+
+
+def is_routed(item: ServiceItem, routing: Mapping[str, HostRouting]) -> bool:
+    found = routing.get(item.host)
+    return found is not None and bool(found.routes or found.policies or found.entry)
+
+
+def own_addresses(item: ServiceItem) -> list[Frontend]:
+    """Of the backends of its TCP ports, each once. Addresses that somebody wrote into a ServiceEntry are not its
+    own: who asks for them has not asked for the entry."""
+    found = (
+        Frontend(packed(backend.ip), backend.port, int(port.protocol))
+        for port in item.ports
+        if port.protocol is Protocol.TCP
+        for backend in addressed(port.backends)
+        if backend.pod or item.type != "ServiceEntry"
+    )
+    return list(dict.fromkeys(found))
+
+
+def addressed(backends: Iterable[BackendItem]) -> Iterator[BackendItem]:
+    """Without those that are known by name alone: only the proxy looks names up."""
+    return (backend for backend in backends if _is_address(backend.ip))
+
+
+@lru_cache(maxsize=65536)
+def _is_address(text: str) -> bool:
+    try:
+        return bool(packed(text))
+    except OSError:
+        return False
 
 
 def _known(item: ServiceItem, in_force: set[Frontend]) -> bool:
@@ -49,7 +98,7 @@ def frontends(item: ServiceItem) -> Iterator[tuple[Frontend, ServicePortItem]]:
 
 def backend_rows(frontend: Frontend, port: ServicePortItem) -> list[BackendRow]:
     """Those of the frontend's family, each once, in the snapshot's order."""
-    rows = (BackendRow(packed(b.ip), b.port, int(port.protocol)) for b in port.backends)
+    rows = (BackendRow(packed(b.ip), b.port, int(port.protocol)) for b in addressed(port.backends))
     return list(dict.fromkeys(row for row in rows if len(row.address) == len(frontend.address)))
 
 
@@ -88,7 +137,7 @@ class _Builder:
         self._free_slots = max_slots - len(have_slots)
         self._free_backends = max_backends - len(have_backends)
 
-    def add(self, item: ServiceItem) -> None:
+    def add(self, item: ServiceItem, routed: bool) -> None:
         rows = {frontend: backend_rows(frontend, port) for frontend, port in frontends(item)}
         reason = self._why_not(item, rows)
         if reason:
@@ -96,7 +145,19 @@ class _Builder:
             return
         for frontend, backends in rows.items():
             self.out.owners[frontend] = item.key
-            self._write(frontend, [self._id(row) for row in backends])
+            flags = ServiceFlag.PROXY if routed and frontend.protocol == Protocol.TCP else ServiceFlag(0)
+            self._write(frontend, [self._id(row) for row in backends], flags)
+
+    def add_backends(self, item: ServiceItem) -> None:
+        """Those that are no service's address, nor in another routed one's name already."""
+        fresh = [each for each in own_addresses(item) if Slot(each, 0) not in self.out.slots]
+        missing = sum(Slot(each, 0) not in self._have_slots for each in fresh)
+        if missing > self._free_slots:
+            self.out.refused[item.key] = f"its backends do not fit: {missing} slots more than there is room for"
+            return
+        self._free_slots -= missing
+        for each in fresh:
+            self._write(each, [], BACKEND)
 
     def _why_not(self, item: ServiceItem, rows: Mapping[Frontend, list[BackendRow]]) -> str:
         for frontend in rows:
@@ -123,7 +184,7 @@ class _Builder:
         self.out.backends[number] = row
         return number
 
-    def _write(self, frontend: Frontend, ids: list[int]) -> None:
+    def _write(self, frontend: Frontend, ids: list[int], flags: ServiceFlag) -> None:
         head = self._have_slots.get(Slot(frontend, 0))
         if head is None:
             service_id, self._next_service = self._next_service, self._next_service + 1
@@ -132,7 +193,7 @@ class _Builder:
         before = self._before(frontend, head.backends if head else 0)
         for at, number in enumerate(arrange(before, ids), start=1):
             self.out.slots[Slot(frontend, at)] = SlotRow(number, 0, service_id)
-        self.out.slots[Slot(frontend, 0)] = SlotRow(0, len(ids), service_id)
+        self.out.slots[Slot(frontend, 0)] = SlotRow(0, len(ids), service_id, int(flags))
 
     def _before(self, frontend: Frontend, count: int) -> list[int]:
         rows = (self._have_slots.get(Slot(frontend, number)) for number in range(1, count + 1))

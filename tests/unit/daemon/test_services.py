@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
+import msgspec
 import pytest
 
 from snapshots import service
+from weft.bpf.layout import ServiceFlag
 from weft.daemon.datapath import services
 from weft.daemon.datapath.rows import Slot, SlotRow, text
+from weft.policies.mesh.model import Dialect, HostRouting, Route
+from weft.policies.model import ObjectRef, Protocol
 
 ROOM = (1000, 1000)
 
@@ -81,3 +86,78 @@ def test_what_does_not_fit_is_refused_whole_and_what_is_in_force_goes_first() ->
     assert set(made.refused) == {"default/a"} and set(made.owners.values()) == {"default/z"}
     assert "does not fit" in made.refused["default/a"]
     assert all(isinstance(slot, Slot) and slot.frontend.address[3] == 9 for slot in made.slots)
+
+
+# What is routed is the proxy's, where there is one.
+
+ROUTED = "a.default.svc.cluster.local"
+
+
+def routing(host: str = ROUTED) -> dict[str, HostRouting]:
+    ref = ObjectRef("VirtualService", "default", "a")
+    return {host: HostRouting(host, "default/a", (Route(ref, Dialect.ISTIO, (host,)),))}
+
+
+def flagged(made: services.Wanted) -> dict[str, ServiceFlag]:
+    return {str(slot.frontend): ServiceFlag(row.flags) for slot, row in made.slots.items() if not slot.number}
+
+
+def test_a_routed_service_is_the_proxys_and_so_are_its_backends_addresses() -> None:
+    items = {"default/a": service("a", "10.96.0.1", ("10.0.0.1", 8080), ("fd00::1", 8080))}
+    made = services.wanted(items, {}, {}, *ROOM, routing())
+    assert flagged(made) == {
+        "10.96.0.1:80": ServiceFlag.PROXY,
+        "10.0.0.1:8080": services.BACKEND,
+        "[fd00::1]:8080": services.BACKEND,
+    }
+    assert [row for slot, row in made.slots.items() if slot.number], "the node's own sockets are balanced"
+
+
+def test_a_service_without_routes_stays_in_the_kernel() -> None:
+    items = {"default/a": service("a", "10.96.0.1", ("10.0.0.1", 8080))}
+    assert flagged(services.wanted(items, {}, {}, *ROOM, routing("b.default.svc.cluster.local"))) == {
+        "10.96.0.1:80": ServiceFlag(0)
+    }
+    unrouted = {ROUTED: HostRouting(ROUTED, "default/a")}
+    assert flagged(services.wanted(items, {}, {}, *ROOM, unrouted)) == {"10.96.0.1:80": ServiceFlag(0)}
+
+
+def test_udp_is_balanced_beside_routes() -> None:
+    item = service("a", "10.96.0.1", ("10.0.0.1", 8080))
+    both = replace(item, ports=(*item.ports, replace(item.ports[0], protocol=Protocol.UDP)))
+    made = services.wanted({"default/a": both}, {}, {}, *ROOM, routing())
+    flags = {(slot.frontend.protocol, row.flags) for slot, row in made.slots.items() if not slot.number}
+    assert flags == {(Protocol.TCP, ServiceFlag.PROXY), (Protocol.UDP, 0), (Protocol.TCP, services.BACKEND)}
+
+
+def test_numbers_stay_when_routes_come_and_go() -> None:
+    items = {"default/a": service("a", "10.96.0.1", ("10.0.0.1", 80), ("10.0.0.2", 80))}
+    plain = services.wanted(items, {}, {}, *ROOM)
+    routed = services.wanted(items, plain.backends, plain.slots, *ROOM, routing())
+    again = services.wanted(items, routed.backends, routed.slots, *ROOM)
+    assert routed.backends == plain.backends == again.backends and again.slots == plain.slots
+    kept = {slot: row._replace(flags=0) for slot, row in routed.slots.items() if slot in plain.slots}
+    assert kept == plain.slots
+
+
+def test_a_services_address_is_never_a_backends() -> None:
+    """An entry whose endpoint is another service's address: that one's row stays what it is."""
+    entry = service("a", "10.96.0.1", ("10.96.0.2", 80))
+    other = service("b", "10.96.0.2", ("10.0.0.1", 80))
+    made = services.wanted({"default/a": entry, "default/b": other}, {}, {}, *ROOM, routing())
+    assert flagged(made) == {"10.96.0.1:80": ServiceFlag.PROXY, "10.96.0.2:80": ServiceFlag(0)}
+
+
+def test_a_backend_that_is_a_name_is_only_the_proxys() -> None:
+    entry = replace(service("db1.example.com", "240.240.0.1", ("db1", 80), ("192.0.2.1", 80)), type="ServiceEntry")
+    entries = {"db1.example.com": msgspec.structs.replace(routing()[ROUTED], host="db1.example.com")}
+    made = services.wanted({"default/db1.example.com": entry}, {}, {}, *ROOM, entries)
+    assert flagged(made) == {"240.240.0.1:80": ServiceFlag.PROXY}, "who asks for an endpoint asks for no entry"
+    assert [text(row.address) for row in made.backends.values()] == ["192.0.2.1"]
+
+
+def test_backends_addresses_that_do_not_fit_are_told() -> None:
+    items = {"default/a": service("a", "10.96.0.1", ("10.0.0.1", 80), ("10.0.0.2", 80))}
+    made = services.wanted(items, {}, {}, 4, 100, routing())
+    assert set(made.refused) == {"default/a"}
+    assert flagged(made) == {"10.96.0.1:80": ServiceFlag.PROXY}
