@@ -130,6 +130,16 @@ class Cluster(Protocol):
 
     def end_retry(self) -> None: ...
 
+    def connect(self, endpoint: Endpoint) -> bool:
+        """A connection that the caller makes itself (a TCP tunnel) begins, and counts until `disconnected`. False:
+        there are as many as the limit allows (UO), and nothing follows."""
+
+    def connected(self, endpoint: Endpoint, failure: Failure | None) -> None:
+        """Whether it came to be: what TCP's endpoints are ejected by. Once for each `connect`."""
+
+    def disconnected(self, endpoint: Endpoint) -> None:
+        """It is over, or never came to be. Once for each `connect`."""
+
 
 class Clusters(Protocol):
     def cluster(self, host: str, port: int, subset: str, client: Workload) -> Cluster | None:
