@@ -103,7 +103,7 @@ class ClientCluster:
         the endpoint, so it is not left to somebody behind us to choose one."""
         destination, address = self.destination, key_address(key) if key is not None else ("", 0)
         found = destination.endpoints.get(address)
-        if found is None and destination.open and key is not None:
+        if found is None and destination.open and address[0]:
             found = destination.at(*address)
         chosen = found if found is not None and allowed(found) else None
         if found is None and not destination.open:

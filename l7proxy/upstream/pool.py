@@ -149,6 +149,10 @@ class Pool:
         for connection in list(self.connections):
             connection.transport.abort()
 
+    @property
+    def idle(self) -> int:
+        return sum(not connection.codec.active for connection in self.connections)
+
     # to connections
 
     def _usable(self) -> Connection | None:
