@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from weft.l7proxy.core.stream import Request
-from weft.policies.mesh.matching import bare, regex
+from weft.policies.mesh.matching import bare, substitution
 from weft.policies.mesh.model import How, Redirect, RequestMatch, Rewrite
 
 PathChange = Callable[[bytes], bytes]
@@ -45,8 +44,8 @@ def _rooted(path: bytes) -> bytes:
     return path if path.startswith(b"/") else b"/" + path
 
 
-def _regex_change(pattern: str, substitution: str) -> PathChange:
-    compiled, template = regex(pattern, captures=True), _template(substitution)
+def _regex_change(pattern: str, template: str) -> PathChange:
+    compiled, pieces = substitution(pattern, template)
 
     def change(path: bytes) -> bytes:
         clean = bare(path)
@@ -54,23 +53,12 @@ def _regex_change(pattern: str, substitution: str) -> PathChange:
         at = 0
         for found in compiled.finditer(clean):
             done.append(clean[at : found.start()])
-            done += [piece if isinstance(piece, bytes) else found.group(piece) or b"" for piece in template]
+            done += [piece if isinstance(piece, bytes) else found.group(piece) or b"" for piece in pieces]
             at = found.end()
         done.append(clean[at:])
         return _rooted(b"".join(done)) + path[len(clean) :]
 
     return change
-
-
-def _template(substitution: str) -> list[bytes | int]:
-    """RE2's rewrite language: `\\0` to `\\9`, `\\\\` for a backslash."""
-    pieces: list[bytes | int] = []
-    for text, escaped in re.findall(r"([^\\]+)|\\(.)", substitution):
-        if escaped.isdigit():
-            pieces.append(int(escaped))
-        else:
-            pieces.append((text or escaped).encode())
-    return pieces
 
 
 def location(redirect: Redirect, request: Request, match: RequestMatch | None, port: int) -> bytes:

@@ -13,16 +13,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from weft.policies.dialects.re2 import BadPattern
 from weft.policies.errors import Invalid, Where
 from weft.policies.mesh.matching import (
-    BadPattern,
     Check,
     Client,
     RequestHead,
     View,
     bare,
-    regex,
     request_test,
+    substitution,
     value_test,
 )
 from weft.policies.mesh.model import (
@@ -117,7 +117,7 @@ def check(route: Route) -> None:
             for match in rule.matches:
                 request_test(match)
             if rule.rewrite and rule.rewrite.regex:
-                regex(rule.rewrite.regex, captures=True)
+                substitution(rule.rewrite.regex, rule.rewrite.substitution)
             for origin in rule.cors.allow_origins if rule.cors else ():
                 value_test(origin)
             for named in rule.retries.response_headers:

@@ -6,19 +6,16 @@ decided here. Regexes are RE2's own (linear time, whatever a stranger sends), al
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import re2
-
+from weft.policies.dialects.re2 import BadPattern, translate
 from weft.policies.mesh.model import How, Matcher, Named, RequestMatch
+from weft.policies.regex import MEMORY
 
 Test = Callable[[bytes], bool]  # of a value that is there
 Optional = Callable[["bytes | None"], bool]  # of one that may be absent
-
-
-class BadPattern(ValueError):
-    """Why RE2 refuses a pattern."""
 
 
 class RequestHead(Protocol):
@@ -95,15 +92,35 @@ def bare(path: bytes) -> bytes:
 
 
 def regex(pattern: str, *, captures: bool = False) -> Any:
-    """A compiled RE2 pattern over bytes. Raises `BadPattern`."""
+    """A compiled RE2 pattern over bytes, read as strictly as those of network policy. Raises `BadPattern`."""
+    translate(pattern)
+    import re2  # the command line starts without it
+
     options = re2.Options()
-    options.log_errors, options.never_capture = False, not captures
+    options.log_errors, options.never_capture, options.max_mem = False, not captures, MEMORY
     try:
         return re2.compile(pattern.encode(), options)
     except re2.error as error:
-        reason = error.args[0] if error.args else error
-        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        raise BadPattern(f"{pattern!r} is no RE2 pattern: {text}") from None
+        reason = error.args[0] if error.args else "refused"
+        raise BadPattern(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from None
+
+
+def substitution(pattern: str, template: str) -> tuple[Any, list[bytes | int]]:
+    """A pattern, and what to put in place of each match: text and numbers of groups, as RE2's rewrite language has
+    them (`\\0` to `\\9`, and a backslash doubled)."""
+    compiled = regex(pattern, captures=True)
+    pieces: list[bytes | int] = []
+    for text, escaped in re.findall(r"([^\\]+)|\\(.?)", template, re.DOTALL):
+        if escaped.isdigit():
+            pieces.append(int(escaped))
+        elif text or escaped == "\\":
+            pieces.append((text or escaped).encode())
+        else:
+            raise BadPattern(f"{template!r}: a backslash is followed by a digit or a backslash")
+    highest = max((piece for piece in pieces if isinstance(piece, int)), default=0)
+    if highest > compiled.groups:
+        raise BadPattern(f"{template!r} wants group {highest}, {pattern!r} has {compiled.groups}")
+    return compiled, pieces
 
 
 def value_test(matcher: Matcher) -> Test:

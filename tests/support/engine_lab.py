@@ -1,6 +1,6 @@
 """A world for the engine: a clock that the test turns, clusters whose endpoints do as they are told, clients that
-write down what they are answered. Each part keeps to the protocol of core/stream.py and complains if the engine does
-not: a second head, anything after the end, an `open` that is not `done` once.
+write down what they are answered. Each part keeps to the protocol of core/stream.py and complains if the engine
+does not: a second head, anything after the end, an `open` that is not `done` once.
 """
 
 from __future__ import annotations
