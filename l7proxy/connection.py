@@ -12,16 +12,20 @@ speaks first. Rules:
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any, Final
 
-from weft.l7proxy.core.stream import Peer, ServerCodec
+from weft.l7proxy.core import http1, http2
+from weft.l7proxy.core.stream import Peer, Request, ServerCodec
 from weft.l7proxy.detect import Declared, Speech, client_hello, declared, http_speech, speech
 from weft.l7proxy.shell import MakeCodec, Shell
 from weft.l7proxy.tcp import Tunnel, reset
 
-#: Seconds that a client has to speak before its server is asked whether it speaks first. Who speaks HTTP mostly does
-#: so with the handshake's last packet, and then no connection is made in vain.
+#: Seconds that a client has to speak before its server is asked whether it speaks first. Who speaks HTTP does so
+#: mostly with the handshake's last packet, and then no connection is made in vain.
 GRACE: Final = 0.005
 HIGH_WATER: Final = 64 << 10
 
@@ -50,9 +54,37 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.shell.open.discard(self)
         self.codec.lost()
-        del (
-            self.data_received
-        )  # the codec knows the transport, the transport us: nobody shall wait for the collector
+        if isinstance(self.codec, http1.Server):
+            self.codec.on_h2c = None
+        del self.data_received  # nobody shall wait for the collector of cycles
+
+    def give_away(self) -> socket.socket | None:
+        """The connection's socket, to be used by another process; None: it is not idle. The connection is closed
+        here once the loop turns, and stays open there."""
+        if not self.codec.idle or self.transport.is_closing() or self.transport.get_write_buffer_size():
+            return None
+        self.transport.pause_reading()
+        sock = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+        self.transport.abort()
+        return sock
+
+    def upgrade(self, request: Request, settings: bytes, rest: bytes) -> None:
+        """From HTTP/1.1 to HTTP/2, as the client asked (RFC 7540, 3.2); the 101 is written."""
+        shell, peer = self.shell, self.peer
+        peer.protocol = "http2"
+        value = urlsafe_b64encode(settings).rstrip(b"=")
+        try:
+            codec = http2.Server.upgrade(
+                self.transport, shell.handler(peer), peer, shell.limits, shell.now, request, value
+            )
+        except ValueError:
+            self.transport.close()
+            return
+        self.codec = codec
+        self.data_received = codec.receive
+        self.transport.set_protocol(self)
+        if rest:
+            codec.receive(rest)
 
     # Open
 
@@ -80,11 +112,12 @@ class Accepted(asyncio.Protocol):
     __slots__ = ("_at", "_data", "_declared", "_shell", "_timer", "_transport", "_tunnel", "peer")
     _transport: asyncio.Transport
 
-    def __init__(self, shell: Shell, peer: Peer) -> None:
+    def __init__(self, shell: Shell, peer: Peer, says: Declared | None = None) -> None:
+        """`says` None: as the service port declares."""
         self.peer = peer
         self._shell = shell
         self._data = b""
-        self._declared = port_declares(shell, peer)
+        self._declared = port_declares(shell, peer) if says is None else says
         self._timer: asyncio.TimerHandle | None = None
         self._tunnel: Tunnel | None = None
         self._at = shell.now()
@@ -171,6 +204,8 @@ class Accepted(asyncio.Protocol):
         connection = HttpConnection(shell, transport, peer, codec)
         transport.set_protocol(connection)
         shell.open.add(connection)
+        if isinstance(codec, http1.Server):
+            codec.on_h2c = connection.upgrade
         data, self._data = self._data, b""
         codec.receive(data)
         if shell.draining:

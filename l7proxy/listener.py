@@ -14,6 +14,7 @@ from typing import Final
 from weft.l7proxy.connection import Accepted
 from weft.l7proxy.connector import SO_MARK, transparent
 from weft.l7proxy.core.stream import Peer
+from weft.l7proxy.detect import Declared
 from weft.l7proxy.shell import Shell
 from weft.l7proxy.tcp import reset
 
@@ -99,8 +100,8 @@ class _Arriving(asyncio.Protocol):
             accept(shell, transport, Peer(source, destination, shell.accepted))
 
 
-def accept(shell: Shell, transport: asyncio.Transport, peer: Peer) -> None:
-    accepted = Accepted(shell, peer)
+def accept(shell: Shell, transport: asyncio.Transport, peer: Peer, says: Declared | None = None) -> None:
+    accepted = Accepted(shell, peer, says)
     transport.set_protocol(accepted)
     accepted.connection_made(transport)
 

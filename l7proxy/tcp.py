@@ -110,6 +110,7 @@ class Tunnel:
         self._tried: list[Endpoint] = []
         self._denied: Permit | None = None
         self._attempt: Cancel | None = None
+        self._counted: Endpoint | None = None  # that our connection, or the attempt at one, is counted at
         self._down: _End | None = None
         self._up: _End | None = None
         self._held = b""  # of the client, until there is an upstream
@@ -152,6 +153,7 @@ class Tunnel:
         self._over, self._server_first = True, None
         if self._attempt is not None:
             self._attempt.cancel()
+            self._ended()
         if self._up is not None:
             self._up.transport.abort()
 
@@ -232,6 +234,9 @@ class Tunnel:
             return self._nobody(cluster)
         self._tried.append(endpoint)
         self.entry.endpoint = endpoint
+        if not cluster.connect(endpoint):
+            return self._fail("UO", "as many connections as the destination may have")
+        self._counted = endpoint
         self.entry.tries += 1
         self._attempt = self._shell.connector.connect(
             self._client.ip,
@@ -261,13 +266,24 @@ class Tunnel:
     def _failed(self, failure: Failure, detail: str) -> None:
         self._attempt = None
         self.entry.failure = detail
+        self._ended(failure)
         if len(self._tried) < TRIES:
             self._try()
         else:
             self._fail("UF", detail)
 
+    def _ended(self, failure: Failure | None = None) -> None:
+        """Once for each `connect` of the cluster."""
+        counted, self._counted = self._counted, None
+        if counted is not None and self._cluster is not None:
+            if failure is not None:
+                self._cluster.connected(counted, failure)
+            self._cluster.disconnected(counted)
+
     def _opened(self, transport: asyncio.Transport) -> asyncio.Protocol:
         self._attempt = None
+        if self._cluster is not None and self._counted is not None:
+            self._cluster.connected(self._counted, None)
         local = transport.get_extra_info("sockname")
         self.entry.upstream_local = (local[0], local[1]) if local else None
         self._up = up = _Early(self, transport) if self._down is None else _End(self, transport)
@@ -308,6 +324,8 @@ class Tunnel:
 
     def lost(self, end: _End, error: Exception | None) -> None:
         other = self._up if end is self._down else self._down
+        if end is not self._down:
+            self._ended()
         if other is None:
             return self._early_loss()
         if not other.lost:
@@ -326,6 +344,7 @@ class Tunnel:
             if self._attempt is not None:
                 self._attempt.cancel()
                 self._attempt = None
+                self._ended()
             self._finish()
         else:
             self._over, self._up = True, None

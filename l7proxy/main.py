@@ -1,0 +1,98 @@
+"""`weft-l7proxy`: one worker of the node's L7 proxy. The daemon starts it; people do only for tests and benches."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import gc
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from weft.l7proxy.worker import VERSION, Options, Plain, Worker
+
+_PR_SET_DUMPABLE: Final = 4
+_EPILOG: Final = """\
+signals: SIGTERM accepts nothing more and ends when all streams have (60 s at most); SIGINT ends at once.
+exit status: 0 ended as told, 1 it could not listen (the reason is on stderr), 2 wrong arguments.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _options(argv)
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format=f"%(asctime)s %(levelname)s proxy-{options.worker}: %(message)s",
+    )
+    _keep_memory_private()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(options))
+    except OSError as error:
+        print(f"weft-l7proxy: {error}", file=sys.stderr)
+        return 1
+
+
+async def _serve(options: Options) -> int:
+    worker = Worker(options, asyncio.get_running_loop())
+    gc.collect()
+    gc.freeze()
+    return await worker.run()
+
+
+def _keep_memory_private() -> None:
+    """No core dumps, no ptrace by the same user: keys and other people's requests are in here."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _options(argv: Sequence[str] | None) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="weft-l7proxy",
+        description="One worker of the node's L7 proxy: routes, judges and reports requests that the daemon's"
+        " programs redirect to it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--daemon", metavar="SOCKET", required=True, help="the daemon's feed (RUN_DIR/proxy.sock)")
+    add("--run-dir", metavar="DIR", type=Path, required=True, help="where the hand-over socket is")
+    add("--worker", metavar="N", type=int, default=0, help="which of the node's workers this is (default 0)")
+    add("--generation", metavar="G", type=int, default=0, help="grows with each process that is started")
+    add("--takeover", action="store_true", help="take listeners and idle connections from the running worker N")
+    add(
+        "--plain",
+        metavar="LISTEN=DESTINATION",
+        type=_plain,
+        action="append",
+        default=[],
+        help="for tests and benches, without privileges: accept at LISTEN (127.0.0.1:8080) what counts as"
+        " addressed to DESTINATION (10.96.0.10:80), without mark and foreign addresses; may be repeated",
+    )
+    add("--version", action="version", version=f"weft-l7proxy {VERSION}")
+    given = parser.parse_args(argv)
+    return Options(given.daemon, given.run_dir, given.worker, given.generation, given.takeover, tuple(given.plain))
+
+
+def _plain(text: str) -> Plain:
+    listen, _, destination = text.partition("=")
+    try:
+        return Plain(_address(listen), _address(destination))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS:PORT=ADDRESS:PORT") from None
+
+
+def _address(text: str) -> tuple[str, int]:
+    ip, colon, port = text.rpartition(":")
+    if not colon or not ip:
+        raise ValueError(text)
+    return ip.strip("[]"), int(port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""One worker of the L7 proxy: everything wired together, from the feed's first word to the last stream's end.
+
+```
+feed: Setup, Update -> world -> clusters, engine         listener -> connection -> codec -> engine -> clusters
+                                                                     connection -> tunnel          -> connector
+```
+
+States: starting (no snapshot: nothing is accepted), serving, draining (nothing new is accepted; streams may end),
+over. A worker that takes over accepts from its predecessor's sockets as soon as it has a snapshot of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from weft.l7proxy import handover, queries
+from weft.l7proxy.connection import HttpConnection
+from weft.l7proxy.connector import Connector, Sockets
+from weft.l7proxy.core import http1, http2
+from weft.l7proxy.core.clusters import ClusterMap
+from weft.l7proxy.core.exchange import Engine
+from weft.l7proxy.core.silent import SilentObserver
+from weft.l7proxy.core.stream import Peer
+from weft.l7proxy.detect import Declared
+from weft.l7proxy.feed import Feed
+from weft.l7proxy.listener import Listener, accept, listening, transparent_listeners
+from weft.l7proxy.reports import Counts, Ring
+from weft.l7proxy.resolver import Resolver
+from weft.l7proxy.shell import Shell
+from weft.l7proxy.world import SnapshotWorld
+from weft.policies import delta
+from weft.policies.wire.pb import proxy_pb2 as pb
+
+log = logging.getLogger("weft.l7proxy")
+
+VERSION: Final = "0.1.0"
+#: Seconds between two looks at deadlines of requests; at clusters with every second one, connections every 20th.
+TICK: Final = 0.05
+DRAIN: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A listener without transparency, for tests and benches: what it accepts counts as addressed to
+    `destination`."""
+
+    listen: tuple[str, int]
+    destination: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    daemon: str
+    run_dir: Path
+    worker: int = 0
+    generation: int = 0
+    takeover: bool = False
+    plain: tuple[Plain, ...] = field(default=())
+
+
+class Worker:
+    """`feed.Owner`."""
+
+    def __init__(self, options: Options, loop: asyncio.AbstractEventLoop) -> None:
+        self.options = options
+        self.counts, self.ring = Counts(), Ring(_record)
+        self.world = SnapshotWorld()
+        self.connector = Connector(loop)
+        self.resolver = Resolver(time.monotonic)
+        observer = SilentObserver()
+        draws = random.Random()
+        self.clusters = ClusterMap(
+            self.world, self.connector, time.monotonic, draws.random, resolve=self.resolver.resolve
+        )
+        self.engine = Engine(
+            self.world, self.clusters, observer, time.monotonic, time.time, loop.call_later, draws.random
+        )
+        self.shell = Shell(
+            loop,
+            self.world,
+            self.clusters,
+            self.engine.handler,
+            self.connector,
+            observer,
+            time.monotonic,
+            time.time,
+            draws,
+            http1.Server,
+            http2.Server,
+        )
+        self.feed = Feed(options.daemon, self, self.counts, self.ring)
+        self.setup = pb.Setup()
+        self.started = time.monotonic()
+        self.ready = False
+        self._listeners: list[Listener] = []
+        self._giver: handover.Giver | None = None
+        self._over: asyncio.Future[int] = loop.create_future()
+        self._deadline: float | None = None
+        self._turn = 0
+        self._failure = ""
+        self._register()
+
+    async def run(self) -> int:
+        """The exit status. OSError: it cannot listen."""
+        loop = self.shell.loop
+        for number, action in ((signal.SIGTERM, self._terminate), (signal.SIGINT, self._interrupt)):
+            loop.add_signal_handler(number, action)
+        feeding = loop.create_task(self.feed.run())
+        feeding.add_done_callback(self._feed_failed)
+        self._tick()
+        try:
+            return await self._over
+        finally:
+            self._stop_listening()
+            for connection in list(self.shell.open):
+                connection.reset()
+            self.clusters.close()
+            await asyncio.sleep(0)
+            self.feed.flush()
+            await self.feed.drained()
+            feeding.cancel()
+
+    # feed.Owner
+
+    @property
+    def revision(self) -> int:
+        return self.world.revision
+
+    def hello(self) -> pb.Hello:
+        return pb.Hello(
+            version=VERSION, pid=os.getpid(), worker=self.options.worker, generation=self.options.generation
+        )
+
+    async def set_up(self, setup: pb.Setup) -> None:
+        """Again after a daemon's restart: sockets that are open stay as they are, unless port or mark changed."""
+        before, self.setup = self.setup, setup
+        own = frozenset(setup.addresses)
+        self.world.place(setup.node, own)
+        first, last = setup.first_port or 61000, setup.last_port or 65535
+        plain = bool(self.options.plain)
+        self.connector.sockets = Sockets(0 if plain else setup.mark, first, last, not plain, own)
+        self.shell.first_port = first
+        self.resolver.servers = tuple(setup.dns)
+        if self._listeners and (before.port, before.mark) != (setup.port, setup.mark) and not plain:
+            self._stop_listening()
+            await self._listen(self._bound())
+
+    async def updated(self, update: delta.Update) -> None:
+        changed = self.world.update(update)
+        self.clusters.changed(changed.hosts)
+        if update.full:
+            gc.collect()
+            gc.freeze()  # the snapshot lives long: the collector need not walk through it
+        if not self.ready and not self.shell.draining:
+            await self._open()
+
+    def refusals(self) -> Mapping[str, str]:
+        return self.world.refusals.all()
+
+    def answer(self, what: str, arg: str) -> object:
+        return queries.answer(self, what, arg)
+
+    def drain(self, seconds: float) -> None:
+        if self.shell.draining:
+            return
+        log.info("draining: %d connections, %g s", len(self.shell.open), seconds)
+        self.shell.draining = True
+        self._deadline = time.monotonic() + seconds
+        self._stop_listening()
+        for connection in list(self.shell.open):
+            connection.drain()
+
+    def tap(self, on: bool) -> None:
+        self.shell.tapped = on
+
+    # accepting
+
+    async def _open(self) -> None:
+        """The first snapshot is in force."""
+        path = handover.socket_path(self.options.run_dir, self.options.worker)
+        idle: Sequence[handover.Given] = ()
+        if self.options.takeover:
+            try:
+                idle = await handover.take(path, self._accept_from)
+            except handover.Refused as error:
+                log.warning("no take-over: %s", error)
+        if not self._listeners:
+            await self._listen(self._bound())
+        for given in idle:
+            await self._adopt(given)
+        self._giver = handover.Giver(path, self._give_listeners, self._stop_listening, self._give_idle, self._leave)
+        self._giver.start()
+        self.ready = True
+        log.info("serving: %s", ", ".join(f"{ip} port {port}" for ip, port in self.addresses()))
+
+    def addresses(self) -> list[tuple[str, int]]:
+        return [listener.address for listener in self._listeners]
+
+    def _bound(self) -> list[tuple[socket.socket, tuple[str, int] | None]]:
+        if self.options.plain:
+            return [
+                (listening(_family(each.listen[0]), *each.listen), each.destination) for each in self.options.plain
+            ]
+        return [(sock, None) for sock in transparent_listeners(self.setup.port, self.setup.mark)]
+
+    async def _listen(self, socks: Sequence[tuple[socket.socket, tuple[str, int] | None]]) -> None:
+        for sock, destination in socks:
+            listener = Listener(self.shell, sock, destination)
+            await listener.start()
+            self._listeners.append(listener)
+
+    def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            listener.stop()
+        self._listeners = []
+
+    # handing over
+
+    async def _accept_from(self, given: Sequence[handover.Given]) -> None:
+        await self._listen(
+            [(each.sock, tuple(at) if (at := each.about["destination"]) else None) for each in given]
+        )
+
+    def _give_listeners(self) -> list[handover.Given]:
+        return [handover.Given(each.sock, {"destination": each.destination}) for each in self._listeners]
+
+    def _give_idle(self) -> list[handover.Given]:
+        """Idle HTTP/1.1 connections. They are let go of here once they were sent; nothing is read meanwhile."""
+        given = []
+        for connection in list(self.shell.open):
+            if isinstance(connection, HttpConnection) and connection.peer.protocol == "http1":
+                sock = connection.give_away()
+                if sock is not None:
+                    peer = connection.peer
+                    given.append(handover.Given(sock, {"source": peer.source, "destination": peer.destination}))
+        self.shell.counted["handed_over"] += len(given)
+        return given
+
+    async def _adopt(self, given: handover.Given) -> None:
+        shell = self.shell
+        shell.accepted += 1
+        peer = Peer(tuple(given.about["source"]), tuple(given.about["destination"]), shell.accepted)
+        try:
+            transport, _ = await shell.loop.connect_accepted_socket(asyncio.Protocol, given.sock)
+        except OSError:
+            return
+        if not transport.is_closing():
+            accept(shell, transport, peer, Declared.HTTP)
+            shell.counted["taken_over"] += 1
+
+    def _leave(self) -> None:
+        self._giver = None
+        self.drain(DRAIN)
+
+    # time and signals
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._turn += 1
+        self.engine.tick(now)
+        if self._turn % 2 == 0:
+            self.clusters.tick(now)
+        if self._turn % 20 == 0:
+            for connection in list(self.shell.open):
+                connection.tick(now)
+        if self._deadline is not None:
+            self._draining(now, self._deadline)
+        if not self._over.done():
+            self.shell.loop.call_later(TICK, self._tick)
+
+    def _draining(self, now: float, deadline: float) -> None:
+        if self.shell.open and now < deadline:
+            return
+        if cut := len(self.shell.open):
+            self.shell.counted["drain_cut"] += cut
+            log.warning("%d connections were still open at the end of the drain time: cut", cut)
+        self._end(0)
+
+    def _terminate(self) -> None:
+        if self._giver is not None:
+            self._giver.stop()
+            self._giver = None
+        self.drain(DRAIN)
+
+    def _interrupt(self) -> None:
+        self._end(0)
+
+    def _end(self, status: int) -> None:
+        if self._giver is not None:
+            self._giver.stop()
+            self._giver = None
+        if not self._over.done():
+            self._over.set_result(status)
+
+    def _feed_failed(self, task: asyncio.Task[None]) -> None:
+        """The feed's task ends only by an error that nothing can be done about: above all, a port that is taken."""
+        if not task.cancelled() and not self._over.done():
+            error = task.exception()
+            self._over.set_exception(error if error is not None else RuntimeError("the feed ended"))
+
+    def _register(self) -> None:
+        """What the worker tells of itself, beside what observers tell of requests."""
+        shell, labels = self.shell, {"worker": str(self.options.worker)}
+        gauge = self.counts.gauge
+        gauge("weft_proxy_connections", lambda: len(shell.open), labels)
+        gauge("weft_proxy_requests_active", lambda: len(self.engine.active), labels)
+        gauge("weft_proxy_snapshot_revision", lambda: self.revision, labels)
+        gauge("weft_proxy_refused_resources", lambda: len(self.refusals()), labels)
+
+
+def _record(item: Any) -> pb.Record:
+    """Observers add records ready made."""
+    assert isinstance(item, pb.Record)
+    return item
+
+
+def _family(ip: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
