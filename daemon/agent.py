@@ -50,6 +50,8 @@ class Agent:
         self.problem = ""  # why it does not hold the one we have
         self.forgotten: set[ObjectRef] = set()  # policies that an operator with an older count no longer knows
         self.on_change: Callable[[float, bool], None] = lambda seconds, whole: None
+        # revision, whether full, the message: after it is in force
+        self.on_update: Callable[[int, bool, bytes], None] = lambda revision, full, raw: None
         self.directory = NodeDirectory(node, datapath.cookies, datapath.cidrs, self._interface)
         self.facts = Facts()
         self._told = ClusterPart()  # what the directory knows
@@ -89,8 +91,10 @@ class Agent:
         cluster, own = _really(held, update, snapshot)
         self._notice_loss(held, update, cluster)
         self.epoch = update.epoch
-        self._keep(message, snapshot)
+        raw = message.SerializeToString()
+        self._keep(raw, message.full, snapshot)
         self._take(snapshot, cluster, own)
+        self.on_update(snapshot.revision, message.full, raw)
         refusals = self.refusals()
         self.on_change(time.monotonic() - started, not refusals)
         return refusals
@@ -118,9 +122,8 @@ class Agent:
             )  # fmt: skip
         self.forgotten -= cluster.policies.keys()
 
-    def _keep(self, message: pb.Update, snapshot: Snapshot) -> None:
-        raw = message.SerializeToString()
-        if message.full:
+    def _keep(self, raw: bytes, full: bool, snapshot: Snapshot) -> None:
+        if full:
             self.file.replace(raw)
         else:
             self.file.append(raw, lambda: self._serialized(snapshot))

@@ -10,6 +10,7 @@ from weft.bpf import layout
 from weft.daemon import inspect
 from weft.daemon.datapath.counters import Counted, CounterKey
 from weft.daemon.datapath.kernel import SPECS
+from weft.daemon.observer.store import L7_PROXY
 from weft.policies.snapshot import ClusterPart
 from weft.policies.table import MAX_ENTRIES
 
@@ -37,6 +38,7 @@ class Figures:
             told.append("no snapshot yet: what the kernel held before is in force")
         if upstream is not None and not upstream.link.connected:
             told.append(f"operator {node.settings.operator}: {upstream.link.problem}")
+        told += node.proxies.problems()
         told += [f"snapshot file: {what}" for what in (agent.file.health.problem, agent.file.health.found) if what]
         return told
 
@@ -77,6 +79,9 @@ class Figures:
             "refused_resources": len(agent.refusals()),
             "upstream_connected": int(node.upstream is not None and node.upstream.link.connected),
             "process_anonymous_bytes": inspect.memory()["anonymous"],
+            "proxy_workers": len(node.proxies.feed.serving()),
+            "proxy_series": node.proxies.ledger.series,
+            "proxy_refused_resources": len(node.proxies.feed.refusals()),
         }
 
     def counts(self) -> Mapping[str, float]:
@@ -91,6 +96,11 @@ class Figures:
             "upstream_reconnects": node.upstream.link.reconnects if node.upstream else 0,
             "netlink_resyncs": node.watch.resyncs,
             "flow_records": node.pump.records,
+            "proxy_restarts": sum(slot.restarts for slot in node.proxies.supervisor.slots),
+            "proxy_connections_cut": node.proxies.feed.cut_off,
+            "proxy_series_overflow": node.proxies.ledger.overflow,
+            "proxy_series_dropped": node.proxies.ledger.dropped,
+            "proxy_records_lost": node.observer.lost_by[L7_PROXY],
         }
 
     def _own(self) -> Mapping[str, object]:

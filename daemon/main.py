@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from pathlib import Path
 from weft.daemon.settings import Settings
 
 log = logging.getLogger("weft.daemon")
+
+#: More than one for each CPU helps nobody; this bounds a mistake.
+MOST_PROXY_WORKERS = 64
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,6 +39,18 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--pod-start-guarded", action="store_true", help="whatever starts workloads here asks WaitEndpoint first"
     )
+    top.add_argument(
+        "--proxy-workers", type=count, default=1, metavar="N", help="of the L7 proxy; 0: none (%(default)s)"
+    )
+    top.add_argument(
+        "--proxy-mark",
+        type=mark,
+        default=0x800,
+        metavar="BIT",
+        help="of fwmark, on all that the proxy sends (0x800)",
+    )
+    top.add_argument("--proxy-port", type=port, default=15001, metavar="PORT", help="(%(default)s)")
+    top.add_argument("--proxy-program", type=shlex.split, default=(), metavar="CMD", help="(weft-l7proxy)")
     top.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     top.add_argument("--remove", action="store_true", help="detach and unpin everything of this node, and end")
     return top
@@ -45,6 +61,29 @@ def address(text: str) -> tuple[str, int]:
     if not colon or not port.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def count(text: str) -> int:
+    if not text.isdigit() or int(text) > MOST_PROXY_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MOST_PROXY_WORKERS}")
+    return int(text)
+
+
+def mark(text: str) -> int:
+    """One bit: the others are kube-proxy's, Calico's, ..."""
+    try:
+        number = int(text, 0)
+    except ValueError:
+        number = 0
+    if not 0 < number < 1 << 32 or number & (number - 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one bit of 32, as 0x800")
+    return number
+
+
+def port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 61000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port below 61000, from where the proxy's own begin")
+    return int(text)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -61,14 +100,21 @@ def settings_of(options: argparse.Namespace) -> Settings:
         trace_interval_ms=int(options.trace_interval * 1000),
         flows=options.flows,
         pod_start_guarded=options.pod_start_guarded,
+        proxy_workers=options.proxy_workers,
+        proxy_mark=options.proxy_mark,
+        proxy_port=options.proxy_port,
+        proxy_program=tuple(options.proxy_program),
     )
 
 
 def remove(settings: Settings) -> None:
-    """Programs, maps and counters of this node go; its snapshot stays, for it is not the kernel's."""
-    from weft.daemon import cgroups
+    """The proxy, programs, maps and counters of this node go; its snapshot stays, for it is not the kernel's."""
+    from weft.daemon import cgroups, steering
     from weft.daemon.datapath import programs
+    from weft.daemon.proxy import processes
 
+    processes.end_all(settings.proxy_socket)
+    steering.remove()
     programs.remove(settings.pin_dir)
     if settings.cgroup is not None:
         cgroups.remove(settings.cgroup)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 
 from weft.bpf.layout import Stat
 from weft.daemon.datapath.counters import Counted, CounterKey
@@ -61,6 +61,14 @@ _HELP = {
     "upstream_reconnects": "Times the stream from the operator was opened again",
     "netlink_resyncs": "Times everything was read again because netlink messages were lost",
     "flow_records": "Records read from the programs' ring",
+    "proxy_workers": "Workers of the L7 proxy that serve",
+    "proxy_series": "Metric series of the L7 proxy",
+    "proxy_refused_resources": "Resources that the L7 proxy refused; the last good version stays",
+    "proxy_restarts": "Workers of the L7 proxy that ended and were started again",
+    "proxy_connections_cut": "Workers cut off because of what they sent, or did not read",
+    "proxy_series_overflow": "Samples of the L7 proxy that found no room",
+    "proxy_series_dropped": "Series dropped because their workload is gone",
+    "proxy_records_lost": "Requests that the L7 proxy could not tell of",
 }
 
 
@@ -141,11 +149,21 @@ def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[s
     return family
 
 
-class Exposition:
-    """GET /metrics and /healthz, HTTP/1.1, one request a connection: enough for a scraper, and no thread."""
+async def _at_once() -> None: ...
 
-    def __init__(self, registry: CollectorRegistry, healthy: Callable[[], bool]) -> None:
-        self._registry, self._healthy = registry, healthy
+
+class Exposition:
+    """GET /metrics and /healthz, HTTP/1.1, one request a connection: enough for a scraper, and no thread. As text
+    or as OpenMetrics, whichever is asked for."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        healthy: Callable[[], bool],
+        before: Callable[[], Awaitable[None]] = _at_once,
+    ) -> None:
+        """`before` a scrape: what others have counted is fetched, within a bounded time."""
+        self._registry, self._healthy, self._before = registry, healthy, before
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -162,7 +180,8 @@ class Exposition:
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 head = await reader.readuntil(b"\r\n\r\n")
-            status, kind, body = self._answer(head.split(b"\r\n", 1)[0].decode("latin-1"))
+            request, _, fields = head.decode("latin-1").partition("\r\n")
+            status, kind, body = await self._answer(request, fields)
             writer.write(
                 f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
                 "Connection: close\r\n\r\n".encode()
@@ -177,14 +196,25 @@ class Exposition:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    def _answer(self, request: str) -> tuple[str, str, bytes]:
+    async def _answer(self, request: str, fields: str) -> tuple[str, str, bytes]:
         method, _, rest = request.partition(" ")
         path = rest.partition(" ")[0].partition("?")[0]
         if method not in ("GET", "HEAD"):
             return "405 Method Not Allowed", "text/plain", b"only GET\n"
         if path == "/metrics":
-            return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._registry)
+            await self._before()
+            encode, kind = choose_encoder(accepted(fields))
+            return "200 OK", kind, encode(self._registry)
         if path == "/healthz":
             good = self._healthy()
             return ("200 OK" if good else "503 Service Unavailable"), "text/plain", b"ok\n" if good else b"not ok\n"
         return "404 Not Found", "text/plain", b"/metrics or /healthz\n"
+
+
+def accepted(fields: str) -> str:
+    """What the Accept header says; "": nothing."""
+    for line in fields.split("\r\n"):
+        name, _, value = line.partition(":")
+        if name.strip().lower() == "accept":
+            return value.strip()
+    return ""

@@ -36,12 +36,16 @@ from weft.daemon.metrics import AgentMetrics, Exposition
 from weft.daemon.node_api import NodeService, serve
 from weft.daemon.observer.service import Observer
 from weft.daemon.observer.workload_cgroups import WorkloadCgroups
+from weft.daemon.proxy.processes import command
+from weft.daemon.proxy.proxies import Proxies
 from weft.daemon.pump import LOSS_INTERVAL, Pump
 from weft.daemon.queries import Queries
 from weft.daemon.settings import Settings
 from weft.daemon.state import SnapshotFile
+from weft.daemon.steering import Steering
 from weft.daemon.upstream import Upstream
 from weft.policies.snapshot import ClusterPart
+from weft.policies.wire.pb import proxy_pb2
 
 log = logging.getLogger("weft.daemon")
 
@@ -52,6 +56,10 @@ SWEEP_INTERVAL = 15.0
 GUARD_INTERVAL = 2.0
 #: Seconds between two attempts to write a snapshot that could not be kept.
 KEEP_INTERVAL = 5.0
+#: Source ports of connections that the proxy makes in a client's name: above those that kernels give out.
+PROXY_PORTS = (61000, 65535)
+#: As Istio calls a cluster that nobody named: `source_cluster` of its metrics.
+CLUSTER_NAME = "Kubernetes"
 #: Seconds that a daemon waits for the one before it to end.
 PATIENCE = 5.0
 
@@ -75,11 +83,19 @@ class Node:
         self._build()
         await self._learn_facts()
         self._forget_the_dead()
+        await self.proxies.prepare()
         self.agent.restore()
         await self._serve()
         if self.settings.operator:
-            held, arrived = self.agent.held, self.agent.update_arrived
-            self.upstream = Upstream(self.settings.operator, self.settings.node, self.version, held, arrived)
+            self.upstream = Upstream(
+                self.settings.operator,
+                self.settings.node,
+                self.version,
+                self.agent.held,
+                self.agent.update_arrived,
+                self._settled,
+            )
+            self.proxies.feed.on_refusals = self.upstream.tell
             self._spawn(self.upstream.run())
         self._spawn(self._sweep())
         self._spawn(self._guard())
@@ -95,6 +111,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.agent.stop()
+        await self.proxies.stop()
         self.pump.stop(asyncio.get_running_loop())
         if self._dns is not None:
             await asyncio.to_thread(self._dns.stop)
@@ -151,12 +168,15 @@ class Node:
             registry=self.registry,
             workload_of=WorkloadCgroups(self.settings.cgroup, self.agent.directory.workload),
         )
+        self.proxies = self._proxies()
         metrics = AgentMetrics(self.registry, self.figures)
+        self.registry.register(self.proxies.ledger)
+        self.agent.on_update = self.proxies.feed.update
         self.agent.on_change = metrics.changed
         self._ring = Ring(self.maps[layout.EVENTS])
         self.pump = Pump(self._ring, self.observer, lambda: self.counters.stat(layout.Stat.EVENT_LOST))
         self.queries = Queries(self)
-        self.exposition = Exposition(self.registry, healthy=lambda: not self.agent.problem)
+        self.exposition = Exposition(self.registry, lambda: not self.agent.problem, self.proxies.before_scrape)
 
     async def _learn_facts(self) -> None:
         """Interfaces, routes and addresses; and programs that hang on interfaces from before."""
@@ -198,13 +218,75 @@ class Node:
 
     async def _serve(self) -> None:
         self.pump.start(asyncio.get_running_loop())
-        self._servers.append(await serve(self.settings.socket, NodeService(self.agent, self.queries)))
+        await self._or_trouble("proxy feed", self.proxies.start())
+        service = NodeService(self.agent, self.queries, self.proxies.taps, self.proxies.settled)
+        self._servers.append(await serve(self.settings.socket, service))
         await self.observer.serve(f"unix:{self.settings.observer_socket}")
         if self.settings.metrics is not None:
             await self._or_trouble("metrics", self.exposition.start(*self.settings.metrics))
         if self.settings.dns:
             self._dns = dns.Server(self._names, self.settings.dns)
             await self._or_trouble("dns", asyncio.to_thread(self._dns.start))
+
+    def _proxies(self) -> Proxies:
+        settings = self.settings
+        return Proxies(
+            workers=settings.proxy_workers,
+            run_dir=settings.run_dir,
+            cgroup=settings.cgroup,
+            version=self.version,
+            setup=self._proxy_setup,
+            held=lambda: self.agent.snapshot.revision if self.agent.snapshot else 0,
+            full=self.agent.serialized,
+            directory=self.agent.directory,
+            observer=self.observer,
+            living=self._workloads,
+            words=settings.proxy_program or command(),
+            steering=Steering(self.kernel, self.programs, settings.proxy_mark),
+        )
+
+    def _proxy_setup(self) -> proxy_pb2.Setup:
+        settings = self.settings
+        own = self._cluster().nodes.get(settings.node)
+        return proxy_pb2.Setup(
+            node=settings.node,
+            addresses=self.agent.held().addresses,
+            mark=settings.proxy_mark,
+            port=settings.proxy_port,
+            first_port=PROXY_PORTS[0],
+            last_port=PROXY_PORTS[1],
+            dns=settings.dns,
+            cluster_name=CLUSTER_NAME,
+            locality=own.locality if own else "",
+        )
+
+    def _workloads(self) -> frozenset[tuple[str, str]]:
+        """(namespace, name) of those that there are; a pod that nobody owns goes by its own name."""
+        cluster = self._cluster()
+        if self._living[0] is not cluster:
+            found = set()
+            for item in cluster.addresses.values():
+                namespace, _, pod = item.pod.partition("/")
+                found |= {(namespace, pod), (namespace, item.workload_name)}
+            self._living = (cluster, frozenset(found))
+        return self._living[1]
+
+    _living: tuple[ClusterPart | None, frozenset[tuple[str, str]]] = (None, frozenset())
+
+    async def _settled(self, revision: int) -> dict[str, str]:
+        """What is refused, once kernel and proxy have `revision`."""
+        await self.proxies.settled(revision)
+        return self.refusals()
+
+    def refusals(self) -> dict[str, str]:
+        """Of kernel and proxy, by resource."""
+        told = dict(self.agent.refusals())
+        for resource, why in self.proxies.feed.refusals().items():
+            told[resource] = f"{told[resource]}; {why}" if resource in told else why
+        return told
+
+    def _cluster(self) -> ClusterPart:
+        return self.agent.snapshot.cluster if self.agent.snapshot else ClusterPart()
 
     async def _or_trouble(self, part: str, starting: Coroutine[Any, Any, Any]) -> None:
         """The data plane does not wait for a port that somebody else has."""
@@ -260,7 +342,7 @@ class Node:
 
     def _names(self) -> dns.Directory:
         """Asked from the DNS server's thread: made anew for each snapshot, then shared."""
-        cluster = self.agent.snapshot.cluster if self.agent.snapshot else ClusterPart()
+        cluster = self._cluster()
         if self._directory is None or self._directory.cluster is not cluster:
             self._directory = dns.Directory(cluster)
         return self._directory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import grpc.aio
 from weft.daemon.agent import Agent
 from weft.daemon.datapath.endpoints import Place
 from weft.daemon.endpoint_views import NotFound
+from weft.daemon.proxy.tap import Taps
+from weft.daemon.proxy.worker import AskFailed
 from weft.daemon.queries import Queries
 from weft.policies.wire.pb import node_pb2 as pb
 from weft.policies.wire.pb import node_pb2_grpc
@@ -24,8 +26,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class NodeService(node_pb2_grpc.NodeServicer):
-    def __init__(self, agent: Agent, queries: Queries) -> None:
-        self._agent, self._queries = agent, queries
+    def __init__(
+        self, agent: Agent, queries: Queries, taps: Taps, settled: Callable[[int], Awaitable[None]]
+    ) -> None:
+        """`settled`: until the proxy has a revision, too, or has had its time."""
+        self._agent, self._queries, self._taps, self._settled = agent, queries, taps, settled
 
     async def WaitEndpoint(self, request: pb.WaitEndpointRequest, context: Context) -> pb.WaitEndpointReply:
         """The caller's deadline is how long; gRPC answers DEADLINE_EXCEEDED itself."""
@@ -37,17 +42,27 @@ class NodeService(node_pb2_grpc.NodeServicer):
 
     async def WaitRevision(self, request: pb.WaitRevisionRequest, context: Context) -> pb.WaitRevisionReply:
         await self._agent.wait_for(lambda: self._agent.in_force >= request.revision)
+        await self._settled(request.revision)
         return pb.WaitRevisionReply(revision=self._agent.in_force)
 
     async def Query(self, request: pb.QueryRequest, context: Context) -> pb.QueryReply:
         try:
-            answer = self._queries.answer(request.what, request.arg)
+            answer = await self._queries.answer(request.what, request.arg)
         except NotFound as missing:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(missing))
+        except AskFailed as failed:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(failed))
         return pb.QueryReply(json=json.dumps(answer).encode())
 
     async def GetSnapshot(self, request: pb.SnapshotRequest, context: Context) -> pb.SnapshotReply:
         return pb.SnapshotReply(update=self._agent.serialized())
+
+    async def Tap(self, request: pb.TapRequest, context: Context) -> AsyncIterator[pb.TapReply]:
+        if self._taps.full():
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many look on already")
+        await context.send_initial_metadata(())  # from here on nothing is missed
+        async for reply in self._taps.look(request):
+            yield reply
 
     def _ready(self, key: str, ips: tuple[str, ...]) -> Place | None:
         """`ips`, if given, must be those we know it by: the name may be that of a workload before it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weft.bpf import layout
@@ -44,9 +44,17 @@ class Queries:
             "conntrack": self.conntrack,
         }
 
-    def answer(self, what: str, arg: str) -> Any:
+    async def answer(self, what: str, arg: str) -> Any:
+        """NotFound, AskFailed (of the proxy)."""
+        proxies = self._node.proxies
+        elsewhere: dict[str, Callable[[str], Awaitable[Any]]] = {
+            "proxy": proxies.answer,
+            "metrics-families": proxies.families,
+        }
+        if what in elsewhere:
+            return await elsewhere[what](arg)
         if what not in self._answers:
-            raise NotFound(f"no query {what!r}: there are {', '.join(self._answers)}")
+            raise NotFound(f"no query {what!r}: there are {', '.join([*self._answers, *elsewhere])}")
         return self._answers[what](arg)
 
     def status(self) -> dict[str, Any]:
@@ -77,8 +85,9 @@ class Queries:
             "snapshot_file": self._snapshot_file(),
             "memory": inspect.memory(),
             "uptime_seconds": int(time.monotonic() - node.started),
+            "proxy": node.proxies.status(),
             "warnings": self._warnings(),
-            "refused": [{"resource": what, "reason": why} for what, why in sorted(agent.refusals().items())],
+            "refused": [{"resource": what, "reason": why} for what, why in sorted(node.refusals().items())],
             "problems": problems,
             "maps": {row["name"]: row for row in self.maps()},
             "stats": {stat.name.lower(): count for stat, count in node.counters.stats().items()},
@@ -231,7 +240,7 @@ class Queries:
         tables = self._node.agent.datapath.tables
         for key, entries in sorted(tables.nearly_full().items()) if tables else ():
             told.append(f"endpoint {key}: {entries} policy entries, the warning is at {WARN_ENTRIES}")
-        return told
+        return told + self._node.proxies.warnings()
 
     def _source(self, prefix: Prefix, number: int) -> str:
         if identity.is_local(number):

@@ -62,14 +62,27 @@ class Link:
 
 Refusals = dict[str, str]
 Arrived = Callable[[pb.Update], Awaitable[Refusals]]
+Settled = Callable[[int], Awaitable[Refusals]]
 
 
 class Upstream:
-    def __init__(self, target: str, node: str, version: str, held: Callable[[], Held], arrived: Arrived) -> None:
-        """`arrived` puts an update in force and returns what it refused; OutOfOrder: everything is asked for."""
+    def __init__(
+        self,
+        target: str,
+        node: str,
+        version: str,
+        held: Callable[[], Held],
+        arrived: Arrived,
+        settled: Settled | None = None,
+    ) -> None:
+        """`arrived` puts an update in force and returns what it refused; OutOfOrder: everything is asked for.
+        `settled` returns what is refused when others, too, have put a revision in force, or had their time; updates
+        go on arriving meanwhile, and the newest alone is acknowledged then."""
         self._target, self._node, self._version = target, node, version
-        self._held, self._arrived = held, arrived
+        self._held, self._arrived, self._settled = held, arrived, settled
         self._from_nothing = False
+        self._news = asyncio.Event()
+        self._taken: tuple[int, Refusals] | None = None  # of this stream, not yet acknowledged or changed since
         self.link = Link()
 
     async def run(self) -> None:
@@ -108,11 +121,38 @@ class Upstream:
             await stream.write(self._hello())
             self.link.became(True)
             log.info("operator %s: connected", self._target)
-            while isinstance(update := await stream.read(), pb.Update):  # else grpc.aio.EOF
-                refusals = await self._arrived(update)
-                self._from_nothing, got_any = False, True
-                await stream.write(_ack(update.revision, refusals))
-            return got_any
+            self._taken = None
+            self._news.clear()
+            acknowledging = asyncio.get_running_loop().create_task(self._acknowledge(stream))
+            try:
+                while isinstance(update := await stream.read(), pb.Update):  # else grpc.aio.EOF
+                    refusals = await self._arrived(update)
+                    self._from_nothing, got_any = False, True
+                    self._taken = (update.revision, refusals)
+                    self._news.set()
+                return got_any
+            finally:
+                acknowledging.cancel()
+                await asyncio.gather(acknowledging, return_exceptions=True)
+
+    def tell(self) -> None:
+        """Refusals have changed since the last acknowledgement, or may have."""
+        self._news.set()
+
+    async def _acknowledge(self, stream: Any) -> None:
+        """One stream's. What comes while one is settled is acknowledged together."""
+        told: tuple[int, Refusals] | None = None
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._taken is None:
+                continue
+            revision, refusals = self._taken
+            if self._settled is not None:
+                refusals = await self._settled(revision)
+            if told != (revision, refusals):
+                told = (revision, refusals)
+                await stream.write(_ack(revision, refusals))
 
     def _hello(self) -> pb.NodeMessage:
         held = self._held()

@@ -206,8 +206,9 @@ class Feed:
         self._strangers.discard(worker)
         if why not in ("it closed its connection", "the daemon ends"):
             self.cut_off += 1
-            self.last_cut = f"worker {worker.number}, pid {worker.pid}: {why}"
-            log.warning("proxy %s", self.last_cut)
+            who = f"worker {worker.number}" if worker.hello else "a stranger"
+            self.last_cut = f"{who}, pid {worker.pid}: {why}"
+            log.warning("proxy feed: %s cut off", self.last_cut)
         if (waiting := self._flushed.pop(worker, None)) and not waiting.done():
             waiting.set_result(None)
         if worker not in self.workers:

@@ -18,7 +18,7 @@ from weft.daemon.netlink import NetlinkError
 from weft.daemon.observer.directory import Directory
 from weft.daemon.proxy.counts import Counts
 from weft.daemon.proxy.feed import Feed
-from weft.daemon.proxy.processes import Launcher, command
+from weft.daemon.proxy.processes import Launcher
 from weft.daemon.proxy.supervise import Supervisor
 from weft.daemon.proxy.tap import Taps
 from weft.daemon.proxy.worker import AskFailed, Worker
@@ -61,6 +61,7 @@ class Proxies:
         self,
         *,
         workers: int,
+        words: tuple[str, ...],
         run_dir: Path,
         cgroup: Path | None,
         version: str,
@@ -71,24 +72,23 @@ class Proxies:
         observer: Recorder,
         living: Callable[[], frozenset[tuple[str, str]]],
         steering: Steering,
-        words: tuple[str, ...] | None = None,
     ) -> None:
-        """`words`: how a worker is started (None: as it is installed). `living`: the workloads of the snapshot."""
+        """`words`: how a worker is started; (): it cannot be. `living`: the workloads of the snapshot."""
         self.trouble: dict[str, str] = {}
         self._workers, self._setup, self._living = workers, setup, living
         self._steering, self._steered = steering, False
         self._observer = observer
         self._tasks: list[asyncio.Task[None]] = []
         self.ledger = Counts()
-        launcher = Launcher(command() if words is None else words, run_dir / "proxy.sock", run_dir, cgroup)
+        launcher = Launcher(words, run_dir / "proxy.sock", run_dir, cgroup)
         self.supervisor = Supervisor(workers, launcher, version, self._drain, self._serving)
         self.feed = Feed(launcher.socket, setup, held, full, self.supervisor, self)
         self.taps = Taps(directory, self.feed.tap)
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """Before the programs are told of a service or policy that needs the proxy."""
         if self._workers:
-            self._try_steering(self._steering.prepare)
+            await self._try_steering(self._steering.prepare)
 
     async def start(self) -> None:
         """Raises OSError: the feed cannot listen."""
@@ -96,7 +96,7 @@ class Proxies:
         self.supervisor.start()
         self._tasks.append(asyncio.get_running_loop().create_task(self._look_after()))
         if not self._workers:
-            self._try_steering(self._steering.retire)
+            await self._try_steering(self._steering.retire)
 
     async def stop(self) -> None:
         """The proxies, and the kernel's way to them, stay."""
@@ -157,7 +157,7 @@ class Proxies:
         return told
 
     def warnings(self) -> list[str]:
-        told = []
+        told = [f"proxy {warning}" for warning in self.supervisor.warnings()]
         if self.ledger.overflow:
             told.append(
                 f"proxy: {self.ledger.overflow} samples found no room among {self.ledger.max_series} series"
@@ -195,20 +195,30 @@ class Proxies:
     # the kernel's way
 
     def _serving(self) -> None:
-        if not self._steered and self._workers:
-            setup = self._setup()
-            self._steered = self._try_steering(lambda: self._steering.enable(setup.mark, setup.port))
-
-    def _try_steering(self, step: Callable[[], None]) -> bool:
-        """The data plane does not wait for it: what fails is shown, and tried again."""
+        """Map writes alone: at once, between two changes of the kernel's state by this loop."""
+        if self._steered or not self._workers or "steering" in self.trouble:
+            return
         try:
-            step()
+            self._steering.enable(port=self._setup().port)
+        except OSError as error:
+            self._in_trouble(error)
+        else:
+            self._steered = True
+
+    async def _try_steering(self, step: Callable[[], None]) -> bool:
+        """In a thread, for it asks by netlink and waits. The data plane does not wait for it: what fails is shown,
+        and tried again."""
+        try:
+            await asyncio.to_thread(step)
         except (OSError, NetlinkError) as error:
-            self.trouble["steering"] = str(error)
-            log.error("steering to the proxy: %s", error)
+            self._in_trouble(error)
             return False
         self.trouble.pop("steering", None)
         return True
+
+    def _in_trouble(self, error: Exception) -> None:
+        self.trouble["steering"] = str(error)
+        log.error("steering to the proxy: %s", error)
 
     def _drain(self, worker: Worker, seconds: float) -> None:
         self.feed.drain(worker, seconds)
@@ -219,7 +229,7 @@ class Proxies:
             self.ledger.retire(self._living())
             if self._workers and ("steering" in self.trouble or not await asyncio.to_thread(self._whole)):
                 log.warning("the way to the proxy has gaps: made anew")
-                if self._try_steering(self._steering.prepare) and self.feed.serving():
+                if await self._try_steering(self._steering.prepare) and self.feed.serving():
                     self._steered = False
                     self._serving()
 

@@ -179,12 +179,16 @@ class Supervisor:
         """Of workers that do not serve, as text."""
         return [f"worker {slot.number}: {slot.problem}" for slot in self.slots if slot.problem]
 
+    def warnings(self) -> list[str]:
+        missing = bool(self.slots) and not self.launcher.words
+        return ["is not installed here: what needs it is refused"] if missing else []
+
     # one worker
 
     async def _keep(self, slot: Slot, adopt: bool) -> None:
         if adopt:
             await self._await_adoption(slot)
-        while True:
+        while self.launcher.words or slot.current is not None:
             if slot.current is None and slot.successor is None:
                 await asyncio.sleep(BACK_OFF[min(slot.failures, len(BACK_OFF) - 1)])
                 if slot.current is None and slot.successor is None:
@@ -211,8 +215,7 @@ class Supervisor:
     def _begin(self, slot: Slot, takeover: bool) -> Process | None:
         """A new process of this number; None: it could not be started, and `problem` says why."""
         if not self.launcher.words:
-            slot.problem = "weft-l7proxy is not installed here"
-            return None
+            raise AskFailed("weft-l7proxy is not installed here")
         self._generation += 1
         try:
             child = self.launcher.start(slot.number, self._generation, takeover)

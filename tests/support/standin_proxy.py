@@ -10,6 +10,7 @@ What it was asked and told it writes to `<run dir>/standin-<pid>.log`, a word a 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import socket
@@ -19,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from weft.policies.wire.pb import control_pb2, proxy_pb2 as pb
+from weft.policies.wire.pb import control_pb2
+from weft.policies.wire.pb import proxy_pb2 as pb
 
 
 def arguments() -> argparse.Namespace:
@@ -55,10 +57,8 @@ class StandIn:
             sys.exit(3)
         self.note("takeover" if self.options.takeover else "started")
         while True:
-            try:
+            with contextlib.suppress(OSError, EOFError):
                 self.connection()
-            except (OSError, EOFError):
-                pass
             time.sleep(0.05)
 
     def connection(self) -> None:

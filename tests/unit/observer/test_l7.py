@@ -180,7 +180,7 @@ def test_lost_records_are_told_as_a_loss() -> None:
                 "(HTTP/1.1 200 1ms (GET http://orders.shop/details/1?full=yes))"),
         (0, DENIED, "T: default/frontend-1:40000 (ID:1001) -> shop/orders-1:8080 (ID:1002) http-request DROPPED "
                     "(HTTP/1.1 GET http://orders.shop/details/1?full=yes)"),
-        (1, {"protocol": "HTTP/2", "method": "POST", "path": "/a.B/C", "grpc": True, "grpc_status": 14, "flags": "UH"},
+        (1, {"protocol": "HTTP/2", "method": "POST", "path": "/a.B/C", "grpc_status": 14, "flags": "UH"},
          "T: default/frontend-1:40000 (ID:1001) <- shop/orders-1:8080 (ID:1002) http-response FORWARDED "
          "(HTTP/2 200 1ms (POST http://orders.shop/a.B/C); UH, grpc-status 14)"),
         (0, {"authority": "", "path": "/x", "protocol": "HTTP/1.0", "destination_port": 8000},
