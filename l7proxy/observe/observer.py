@@ -1,8 +1,7 @@
 """The observer of a live proxy: what `parties.Observer` promises, put together.
 
-On the request's way: the request's id, the trace context, the sums of the metrics. In turns (`flush`, ten times a
-second): records for the daemon, log lines, spans. A turn takes at most `RECORDS` records; what came beyond is
-counted as lost, for flows are sampled above that rate and metrics are not.
+On the request's way: the request's id, the trace context, the sums of the metrics, a place in the ring of records.
+In turns (`flush`, ten times a second): log lines. Spans wait for `export`.
 """
 
 from __future__ import annotations
@@ -27,8 +26,6 @@ from weft.l7proxy.observe.telemetry import CLIENT, SERVER, LogPlan, MetricPlan, 
 from weft.policies.mesh.model import MeshSettings, Provider, Telemetry
 from weft.policies.wire.pb import proxy_pb2 as pb
 
-#: Records of one turn: 2,000 a second.
-RECORDS: Final = 200
 #: Lines that wait for the log's file.
 LINES: Final = 20_000
 MAX_PLANS: Final = 20_000
@@ -36,12 +33,14 @@ MAX_PLANS: Final = 20_000
 
 class MeshObserver:
     """A request whose client nobody traces keeps the context that it came with. `random`: 0 to 1, for sampling.
-    `environment`: what custom tags may read. `write_log(file, text)`."""
+    `environment`: what custom tags may read. `write_log(file, text)`. `tell`: takes what `told` makes
+    records of."""
 
     def __init__(
         self,
         random: Callable[[], float],
         write_log: Callable[[str, str], None],
+        tell: Callable[[object], None] = lambda item: None,
         environment: Mapping[str, str] | None = None,
         cluster: str = "Kubernetes",
         ids: Ids | None = None,
@@ -50,17 +49,14 @@ class MeshObserver:
         self.metrics = Metrics(Mesh(self._metric_plan, cluster, self.expressions.text))
         self.outbox = Outbox()
         self.tapped = False
-        self.lost = 0  # records since the last flush
         self.unlogged = 0  # lines that had no room
         self.problems: set[str] = set()
-        self._random, self._write_log = random, write_log
+        self._random, self._write_log, self._tell = random, write_log, tell
         self._environment = dict(environment or {})
         self._ids = ids or Ids()
         self._settings, self._telemetry = MeshSettings(), tuple[Telemetry, ...]()
         self._plans: dict[tuple[str, int, str], Plan] = {}
         self._lines: dict[Provider, Line | JsonLine] = {}
-        self._ended: deque[Entry] = deque()
-        self._starts: deque[Entry] = deque()
         self._to_log: deque[Entry] = deque()
         self._number = 0
 
@@ -105,8 +101,8 @@ class MeshObserver:
         plan = self._plan(client, CLIENT)
         if plan.tracing is not None:
             entry.trace = self._trace(names, plan.tracing)
-        if self.tapped and len(self._starts) < RECORDS:
-            self._starts.append(entry)
+        if self.tapped:
+            self._tell((entry, True))
 
     def _identify(self, request: Request) -> bytes:
         made = self._ids.request()
@@ -147,14 +143,11 @@ class MeshObserver:
                 self.metrics.closed(entry)
         elif not entry.mirrored:
             self.metrics.request(entry)
-        if len(self._ended) < RECORDS:
-            self._ended.append(entry)
-        else:
-            self.lost += 1
+        self._tell((entry, False))
         trace: Trace | None = entry.trace
         if trace is not None and trace.context.sampled:
             self._report(entry, trace)
-        if self._logged(entry):
+        if self._log_plans(entry):
             if len(self._to_log) < LINES:
                 self._to_log.append(entry)
             else:
@@ -162,18 +155,18 @@ class MeshObserver:
 
     # in turns
 
-    def flush(self) -> pb.Records | None:
-        """Records for the daemon, None if there are none; lines go to their files."""
-        self._log()
-        if not self._ended and not self._starts and not self.lost:
-            return None
-        message = pb.Records(lost=self.lost)
-        message.records.extend(record(entry, _trace_id(entry), start=True) for entry in self._starts)
-        message.records.extend(record(entry, _trace_id(entry)) for entry in self._ended)
-        self._starts.clear()
-        self._ended.clear()
-        self.lost = 0
-        return message
+    def flush(self) -> None:
+        """Lines go to their files."""
+        texts: dict[str, list[str]] = {}
+        while self._to_log:
+            entry = self._to_log.popleft()
+            for plan in self._log_plans(entry):
+                if not plan.filter or self.expressions.holds(plan.filter, facts(entry)):
+                    for provider in plan.providers:
+                        line = self._line(provider).render(entry)
+                        texts.setdefault(provider.log_file, []).append(line)
+        for file, lines in texts.items():
+            self._write_log(file, "".join(lines))
 
     def _report(self, entry: Entry, trace: Trace) -> None:
         plan = trace.plan
@@ -183,29 +176,15 @@ class MeshObserver:
             for provider in plan.providers:
                 self.outbox.put(provider, span)
 
-    def _logged(self, entry: Entry) -> bool:
-        return any(plans for _, plans in self._log_plans(entry))
-
-    def _log_plans(self, entry: Entry) -> Iterable[tuple[str, tuple[LogPlan, ...]]]:
+    def _log_plans(self, entry: Entry) -> list[LogPlan]:
         """Each side that this proxy stands for writes its line."""
         client, endpoint = entry.client, entry.endpoint
+        found: list[LogPlan] = []
         if client is not None and client.namespace and entry.reports_source:
-            yield CLIENT, self._plan(client, CLIENT).logs
+            found += self._plan(client, CLIENT).logs
         if endpoint is not None and entry.reports_destination and endpoint.workload.namespace:
-            yield SERVER, self._plan(endpoint.workload, SERVER).logs
-
-    def _log(self) -> None:
-        texts: dict[str, list[str]] = {}
-        while self._to_log:
-            entry = self._to_log.popleft()
-            for _, plans in self._log_plans(entry):
-                for plan in plans:
-                    if not plan.filter or self.expressions.holds(plan.filter, facts(entry)):
-                        for provider in plan.providers:
-                            line = self._line(provider).render(entry)
-                            texts.setdefault(provider.log_file, []).append(line)
-        for file, lines in texts.items():
-            self._write_log(file, "".join(lines))
+            found += self._plan(endpoint.workload, SERVER).logs
+        return found
 
     def _line(self, provider: Provider) -> Line | JsonLine:
         line = self._lines.get(provider)
@@ -215,6 +194,13 @@ class MeshObserver:
             if line.unknown:
                 self.problems.add(f"access log {provider.name or 'of the mesh'}: {', '.join(line.unknown)} unknown")
         return line
+
+
+def told(item: object) -> pb.Record:
+    """What was told, as the daemon reads it."""
+    assert isinstance(item, tuple)
+    entry, start = item
+    return record(entry, _trace_id(entry), start=start)
 
 
 def _ended(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -15,7 +16,8 @@ from weft.l7proxy.observe import context, telemetry
 from weft.l7proxy.observe.accesslog import JsonLine, Line
 from weft.l7proxy.observe.ids import Ids
 from weft.l7proxy.observe.metrics import BOUNDS
-from weft.l7proxy.observe.observer import RECORDS, MeshObserver
+from weft.l7proxy.observe.observer import MeshObserver, told
+from weft.l7proxy.reports import Ring
 from weft.policies.mesh.model import (
     AccessLogging,
     CustomTag,
@@ -63,14 +65,19 @@ class Logs(dict[str, str]):
 
 
 def observer(
-    *declared: Telemetry, settings: MeshSettings | None = None, draw: float = 0.5, logs: Logs | None = None
+    *declared: Telemetry,
+    settings: MeshSettings | None = None,
+    draw: float = 0.5,
+    logs: Logs | None = None,
+    tell: Callable[[object], None] = lambda item: None,
 ) -> MeshObserver:
-    made = MeshObserver(lambda: draw, (logs if logs is not None else Logs()).write, {"ZONE": "eu"})
+    write = (logs if logs is not None else Logs()).write
+    made = MeshObserver(lambda: draw, write, tell, {"ZONE": "eu"})
     made.settle(settings or MeshSettings(), declared)
     return made
 
 
-def told(name: str = "t", namespace: str = "shop", **fields: object) -> Telemetry:
+def declared_telemetry(name: str = "t", namespace: str = "shop", **fields: object) -> Telemetry:
     return Telemetry(ObjectRef("Telemetry", namespace, name), **fields)  # type: ignore[arg-type]
 
 
@@ -87,7 +94,7 @@ def header(request: Request, name: bytes) -> bytes | None:
 # ids and trace context
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-JAEGER = told(tracing=(Tracing(providers=("jaeger",), sampling_percent=10.0),))
+JAEGER = declared_telemetry(tracing=(Tracing(providers=("jaeger",), sampling_percent=10.0),))
 
 
 def test_a_request_without_an_id_gets_one_and_one_with_an_id_keeps_it() -> None:
@@ -223,7 +230,9 @@ def test_where_nobody_traces_the_context_goes_on_as_it_came() -> None:
 
 
 def test_a_trace_that_is_not_reported_still_goes_on() -> None:
-    made = observer(told(tracing=(Tracing(providers=("zipkin",), sampling_percent=100.0, disabled=True),)))
+    made = observer(
+        declared_telemetry(tracing=(Tracing(providers=("zipkin",), sampling_percent=100.0, disabled=True),))
+    )
     request, filled = begin(made)
     made.attempt(request, filled)
     made.over(filled)
@@ -238,7 +247,9 @@ def test_custom_tags_come_from_literals_headers_and_the_environment() -> None:
         CustomTag("c", "environment", "ZONE"),
         CustomTag("d", "header", "missing", "fallback"),
     )
-    made = observer(told(tracing=(Tracing(providers=("zipkin",), sampling_percent=100.0, tags=tags),)))
+    made = observer(
+        declared_telemetry(tracing=(Tracing(providers=("zipkin",), sampling_percent=100.0, tags=tags),))
+    )
     _, filled = begin(made)
     filled.headers = [(b"x-b", b"2")]
     made.over(filled)
@@ -251,9 +262,9 @@ def test_custom_tags_come_from_literals_headers_and_the_environment() -> None:
 
 
 def test_a_workload_says_more_than_its_namespace_and_that_more_than_the_root() -> None:
-    root = told("r", "istio-system", tracing=(Tracing(providers=("jaeger",), sampling_percent=1.0),))
-    space = told("n", tracing=(Tracing(sampling_percent=5.0),))
-    own = told("w", selector=(("app", "web"),), tracing=(Tracing(sampling_percent=50.0),))
+    root = declared_telemetry("r", "istio-system", tracing=(Tracing(providers=("jaeger",), sampling_percent=1.0),))
+    space = declared_telemetry("n", tracing=(Tracing(sampling_percent=5.0),))
+    own = declared_telemetry("w", selector=(("app", "web"),), tracing=(Tracing(sampling_percent=50.0),))
     plans = [
         telemetry.plan(MeshSettings(), declared, CLIENT, telemetry.CLIENT).tracing
         for declared in ([root], [root, space], [root, space, own])
@@ -265,14 +276,14 @@ def test_a_workload_says_more_than_its_namespace_and_that_more_than_the_root() -
 
 
 def test_a_mode_is_for_one_side() -> None:
-    declared = [told(tracing=(Tracing("SERVER", ("zipkin",)),))]
+    declared = [declared_telemetry(tracing=(Tracing("SERVER", ("zipkin",)),))]
     assert telemetry.plan(MeshSettings(), declared, CLIENT, telemetry.CLIENT).tracing is None
     assert telemetry.plan(MeshSettings(), declared, CLIENT, telemetry.SERVER).tracing is not None
 
 
 def test_of_two_on_one_level_the_older_counts() -> None:
-    old = told("b", created="2024-01-01T00:00:00Z", tracing=(Tracing(providers=("zipkin",)),))
-    young = told("a", created="2025-01-01T00:00:00Z", tracing=(Tracing(providers=("jaeger",)),))
+    old = declared_telemetry("b", created="2024-01-01T00:00:00Z", tracing=(Tracing(providers=("zipkin",)),))
+    young = declared_telemetry("a", created="2025-01-01T00:00:00Z", tracing=(Tracing(providers=("jaeger",)),))
     found = telemetry.plan(MeshSettings(), [young, old], CLIENT, telemetry.CLIENT).tracing
     assert found is not None and found.providers[0].name == "zipkin"
 
@@ -428,7 +439,7 @@ def test_telemetry_takes_labels_away_changes_them_and_turns_families_off() -> No
         ),
         MetricOverride("REQUEST_SIZE", mode="CLIENT", disabled=True),
     )
-    made = observer(told(metrics=(Metrics(overrides=overrides),)))
+    made = observer(declared_telemetry(metrics=(Metrics(overrides=overrides),)))
     made.over(entry())
     found = series(made.metrics.drain())
     labels, _ = found["istio_requests_total", "source"]
@@ -491,7 +502,7 @@ def test_both_sides_write_their_line_to_the_meshs_file() -> None:
 
 def test_a_filter_chooses_lines() -> None:
     logs = Logs()
-    declared = told(
+    declared = declared_telemetry(
         access_logging=(AccessLogging(mode="CLIENT", providers=("envoy",), filter="response.code >= 400"),)
     )
     made = observer(declared, logs=logs)
@@ -503,7 +514,7 @@ def test_a_filter_chooses_lines() -> None:
 
 def test_a_filter_that_cannot_be_told_logs_and_is_counted() -> None:
     logs = Logs()
-    declared = told(access_logging=(AccessLogging(mode="CLIENT", filter="nobody.knows == 1"),))
+    declared = declared_telemetry(access_logging=(AccessLogging(mode="CLIENT", filter="nobody.knows == 1"),))
     made = observer(declared, logs=logs)
     made.over(entry())
     made.flush()
@@ -514,8 +525,8 @@ def test_a_filter_that_cannot_be_told_logs_and_is_counted() -> None:
 
 def test_a_workload_turns_its_namespaces_log_off() -> None:
     logs = Logs()
-    space = told("n", access_logging=(AccessLogging(providers=("envoy",)),))
-    own = told("w", selector=(("app", "web"),), access_logging=(AccessLogging(disabled=True),))
+    space = declared_telemetry("n", access_logging=(AccessLogging(providers=("envoy",)),))
+    own = declared_telemetry("w", selector=(("app", "web"),), access_logging=(AccessLogging(disabled=True),))
     made = observer(space, own, logs=logs)
     made.over(entry(reports_destination=False))
     made.flush()
@@ -526,7 +537,9 @@ def test_a_providers_own_format_is_used() -> None:
     logs = Logs()
     settings = MeshSettings(providers=(Provider("mine", "file", log_file="/tmp/x", format="%RESPONSE_CODE%"),))
     made = observer(
-        told(access_logging=(AccessLogging(mode="CLIENT", providers=("mine",)),)), settings=settings, logs=logs
+        declared_telemetry(access_logging=(AccessLogging(mode="CLIENT", providers=("mine",)),)),
+        settings=settings,
+        logs=logs,
     )
     made.over(entry())
     made.flush()
@@ -537,12 +550,13 @@ def test_a_providers_own_format_is_used() -> None:
 
 
 def test_a_record_has_what_flows_need_and_no_credentials() -> None:
-    made = observer()
+    ring = Ring(told)
+    made = observer(tell=ring.add)
     headers = [(b"authorization", b"secret"), (b"cookie", b"secret"), (b"user-agent", b"curl")]
     made.over(
         entry(headers=headers, status=403, verdict="DROPPED", denied_by=("CiliumNetworkPolicy shop/p",), id=7)
     )
-    message = made.flush()
+    message = ring.take()
     assert message is not None
     (record,) = message.records
     assert (record.source_ip, record.source_identity, record.upstream_ip) == ("10.0.0.1", 300, "10.0.0.2")
@@ -552,20 +566,22 @@ def test_a_record_has_what_flows_need_and_no_credentials() -> None:
     assert record.duration_ns == pytest.approx(7_000_000, abs=10_000)
 
 
-def test_beyond_its_rate_records_are_counted_as_lost_and_metrics_are_whole() -> None:
-    made = observer()
-    for _ in range(RECORDS + 50):
+def test_beyond_its_room_records_are_counted_as_lost_and_metrics_are_whole() -> None:
+    ring = Ring(told, size=100)
+    made = observer(tell=ring.add)
+    for _ in range(150):
         made.over(entry())
-    message = made.flush()
+    message = ring.take()
     assert message is not None
-    assert (len(message.records), message.lost) == (RECORDS, 50)
-    assert series(made.metrics.drain())["istio_requests_total", "source"][1].value == RECORDS + 50
+    assert (len(message.records), message.lost) == (100, 50)
+    assert series(made.metrics.drain())["istio_requests_total", "source"][1].value == 150
 
 
 def test_tap_sees_requests_begin() -> None:
-    made = observer()
+    ring = Ring(told)
+    made = observer(tell=ring.add)
     made.tapped = True
     begin(made)
-    message = made.flush()
+    message = ring.take()
     assert message is not None
     assert [record.start for record in message.records] == [True]
