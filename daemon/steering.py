@@ -11,6 +11,9 @@ listens; what needs a proxy is refused before. Everything is idempotent, and out
 A packet that a program turned round at a workload's veth comes in again at weft-p0. Its source is anybody's, also
 the node's: hence rp_filter 2 and accept_local. (With rp_filter above 0 a device without any address takes nothing:
 127.0.0.2 is one that every node has anyway.)
+
+tcp_early_demux is off, for both families: the kernel would give a packet on its way to a workload to the proxy's
+socket that has its addresses, before it is routed, and then drop it, for what is forwarded must be nobody's.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ DEVICE, PEER = "weft-p0", "weft-p1"
 ADDRESS: Final = "127.0.0.2"
 TABLE: Final = 15001
 FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
+EARLY_DEMUX: Final = "ipv4/tcp_early_demux"
 SYSCTLS: Final = {
+    EARLY_DEMUX: "0",
     "ipv4/conf/weft-p0/rp_filter": "2",
     "ipv4/conf/weft-p0/accept_local": "1",
     "ipv4/conf/weft-p0/forwarding": "1",
@@ -107,14 +112,13 @@ class Steering:
         """Whether everything is where `prepare` put it; looked at now and then, `prepare` mends."""
         index = netlink.link_index(DEVICE)
         missing = gap(self.mark, netlink.own_rules(), netlink.local_tables(TABLE))
-        return bool(index) and not any(missing) and self._programs.proxy_attached(index)
+        set_so = all(_is_set(name, value) for name, value in SYSCTLS.items()) if index else False
+        return set_so and not any(missing) and self._programs.proxy_attached(index)
 
     def _make_device(self) -> int:
         index = netlink.ensure_pair(DEVICE, PEER)
         for name, value in SYSCTLS.items():
-            path = Path("/proc/sys/net") / name
-            if path.exists():  # no IPv6 here: nothing to set
-                path.write_text(value)
+            _set(name, value)
         netlink.ensure_address(index, ADDRESS)
         return index
 
@@ -133,7 +137,20 @@ def remove() -> None:
         netlink.remove_rule(rule)
     for family in netlink.local_tables(TABLE):
         netlink.remove_local_table(family, TABLE)
-    netlink.remove_link(DEVICE)
+    if netlink.link_index(DEVICE):  # else it may be somebody else's wish
+        _set(EARLY_DEMUX, "1")
+        netlink.remove_link(DEVICE)
+
+
+def _set(name: str, value: str) -> None:
+    path = Path("/proc/sys/net") / name
+    if path.exists():  # no IPv6 here: nothing to set
+        path.write_text(value)
+
+
+def _is_set(name: str, value: str) -> bool:
+    path = Path("/proc/sys/net") / name
+    return not path.exists() or path.read_text().strip() == value
 
 
 def _netns_cookie() -> int:
