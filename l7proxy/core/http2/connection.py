@@ -227,8 +227,8 @@ class Connection(Output):
             return
         code = frames.word(payload)
         self.end_stream(stream, -1)
-        self.was_reset(stream)
         stream.broken(control.reason(code), f"reset by the peer: {control.name(code)}", code)
+        self.was_reset(stream)
 
     def was_reset(self, stream: Stream) -> None:
         """The server counts those that it did not answer as yet."""

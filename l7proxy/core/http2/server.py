@@ -179,7 +179,7 @@ class Server(Connection):
             expect=head.expect,
         )
         self._serve(id, head, request, end)
-        if self.limits.requests_per_connection and id >= 2 * self.limits.requests_per_connection:
+        if self.limits.requests_per_connection and id + 1 >= 2 * self.limits.requests_per_connection:
             self.drain()
 
     def _refuse(self, id: int) -> None:
