@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 DEFAULT_RUN_DIR = "/run/weft"
 TIMEOUT = 5.0  # seconds
+#: The default authority of a unix channel is the socket's path, which HTTP/2 servers may refuse. A large cluster's
+#: routes and snapshots are more than gRPC's 4 MB.
+OPTIONS = [("grpc.default_authority", "localhost"), ("grpc.max_receive_message_length", 512 << 20)]
 FORMS = ("table", "json", "yaml")
 
 
@@ -52,7 +55,7 @@ def daemons(run_dir: str, node: str = "") -> dict[str, Path]:
     return found
 
 
-def call(socket: Path, service: str, method: str, request: Any) -> Any:
+def call(socket: Path, service: str, method: str, request: Any, timeout: float = TIMEOUT) -> Any:
     """One unary call over a unix socket; a daemon that does not answer is a Failure that names its socket."""
     import grpc
 
@@ -61,10 +64,9 @@ def call(socket: Path, service: str, method: str, request: Any) -> Any:
     if not may_use(socket):
         raise Failure(f"{socket} is not yours to use: run it as root")
     stubs: dict[str, Any] = {"node": node_pb2_grpc.NodeStub, "objects": control_pb2_grpc.ObjectsStub}
-    # The default authority of a unix channel is the socket's path, which HTTP/2 servers may refuse.
-    with grpc.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost")]) as channel:
+    with grpc.insecure_channel(f"unix:{socket}", options=OPTIONS) as channel:
         try:
-            return getattr(stubs[service](channel), method)(request, timeout=TIMEOUT)
+            return getattr(stubs[service](channel), method)(request, timeout=timeout)
         except grpc.RpcError as error:
             raise Failure(f"{socket}: {error.details() or error.code().name}") from None
 
@@ -74,10 +76,10 @@ def may_use(socket: Path) -> bool:
     return not os.path.exists(socket) or os.access(socket, os.R_OK | os.W_OK)
 
 
-def query(socket: Path, what: str, arg: str = "") -> Any:
+def query(socket: Path, what: str, arg: str = "", timeout: float = TIMEOUT) -> Any:
     from weft.policies.wire.pb import node_pb2
 
-    return json.loads(call(socket, "node", "Query", node_pb2.QueryRequest(what=what, arg=arg)).json)
+    return json.loads(call(socket, "node", "Query", node_pb2.QueryRequest(what=what, arg=arg), timeout).json)
 
 
 def query_all(run_dir: str, node: str, what: str, arg: str = "") -> dict[str, Any]:

@@ -72,6 +72,9 @@ def _register_up(actions: Any) -> None:
     parser.add_argument(
         "--image", action="append", default=[], metavar="IMAGE=CMD", help="what runs for an image; repeatable"
     )
+    parser.add_argument(
+        "--proxy-workers", type=int, default=1, metavar="N", help="of each node's L7 proxy; 0: none (%(default)s)"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress lines")
     parser.set_defaults(run=up)
 
@@ -175,7 +178,11 @@ def up(options: argparse.Namespace) -> int:
     from weft.daemon.local.up import up as bring_up
 
     found = declare.given(options.file, follow=True)
-    config = Config(options.nodes, options.namespace, images(options.image), found.folders, os.getcwd())
+    if not 0 <= options.proxy_workers <= 64:
+        raise Failure(f"--proxy-workers {options.proxy_workers}: from 0 to 64", 2)
+    config = Config(
+        options.nodes, options.namespace, images(options.image), found.folders, os.getcwd(), options.proxy_workers
+    )
     bring_up(_cluster(options), config, found, options.timeout, (lambda _: None) if options.quiet else say)
     return OK
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "identity": ("identity", "identities and their labels"),
     "service": ("service", "services and their backends"),
     "bpf": ("bpf", "what the kernel holds: policy, ct, ipcache, lb"),
+    "proxy": ("proxy", "the L7 proxy: workers, routes, clusters, endpoints, log"),
     "local": ("local", "a cluster on this machine, from plain Kubernetes manifests"),
     "version": ("version", "this build's version"),
 }

@@ -53,6 +53,7 @@ def facts(node: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
     words = (("policies", "policy"), ("identities", "identity"), ("services", "service"))
     yield "In force", ", ".join(count(node[many], one, many) for many, one in words if many in node)
     yield "Programs", programs(node.get("programs", {}), node.get("kernel", {}))
+    yield "Proxy", proxy(node.get("proxy", {}))
     yield "Connections", connections(node.get("conntrack", {}))
     yield "Flows", flow_status.line(node["flows"]) if "flows" in node else ""
     yield "DNS", ", ".join(node.get("dns", ()))
@@ -99,6 +100,26 @@ def programs(value: Mapping[str, Any], kernel: Mapping[str, Any]) -> str:
     if missing := kernel.get("missing"):
         parts.append(f"which LACKS {', '.join(missing)}")
     return ", ".join(parts)
+
+
+def proxy(value: Mapping[str, Any]) -> str:
+    """`1 of 1 worker serving (pid 4711, generation 2, revision 7)`, and what is not as it should be."""
+    if not value:
+        return ""
+    if not value.get("wanted") and not value.get("workers"):
+        return "none on this node"
+    serving = [row for row in value.get("workers", ()) if row.get("state") == "serving"]
+    parts = [f"{value.get('serving', 0)} of {count(value.get('wanted', 0), 'worker')} serving"]
+    parts += [f"pid {row['pid']}, generation {row['generation']}, revision {row['revision']}" for row in serving]
+    restarts = sum({row["worker"]: row.get("restarts", 0) for row in value.get("workers", ())}.values())
+    lost = sum(row.get("records_lost", 0) for row in value.get("workers", ()))
+    draining = sum(1 for row in value.get("workers", ()) if row.get("state") == "draining")
+    parts += [f"{draining} draining"] if draining else []
+    parts += [count(restarts, "restart")] if restarts else []
+    parts += [f"{count(len(value['refused']), 'resource')} REFUSED"] if value.get("refused") else []
+    parts += [f"{count(lost, 'record')} LOST"] if lost else []
+    parts += ["steering OFF"] if serving and value.get("steering") != "on" else []
+    return "; ".join(parts)
 
 
 def connections(value: Mapping[str, int]) -> str:

@@ -34,8 +34,9 @@ def command(name: str) -> tuple[str, ...]:
 
 
 class Node:
-    def __init__(self, cluster: Cluster, index: int, nodes: int) -> None:
+    def __init__(self, cluster: Cluster, index: int, nodes: int, proxy_workers: int = 1) -> None:
         self.index = index
+        self.proxy_workers = proxy_workers
         self.name = node_name(index)
         self.net = NodeNet(index)
         self.state = ProgramState(problem="not started")
@@ -81,6 +82,7 @@ class Node:
             "--cgroup": str(group),
             "--state-dir": str(self._cluster.state_dir / self.name),
             "--metrics": f"{self.net.addresses[0]}:{METRICS_PORT}",
+            "--proxy-workers": str(self.proxy_workers),
         }
         argv = (*command("daemon"), *(word for pair in words.items() for word in pair), "--dns", *DNS_ADDRESSES)
         return Program(

@@ -24,13 +24,14 @@ YOUNG = 0.4  # seconds after its start
 @dataclass(frozen=True, slots=True)
 class Config:
     """`watch`: folders the operator follows. `images`: image -> command line. `cwd`: of containers
-    that name none."""
+    that name none. `proxy_workers`: of each node's L7 proxy; 0: none."""
 
     nodes: int
     namespace: str = "default"
     images: Mapping[str, str] = field(default_factory=dict)
     watch: tuple[str, ...] = ()
     cwd: str = "/"
+    proxy_workers: int = 1
 
 
 @dataclass(slots=True)

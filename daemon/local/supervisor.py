@@ -43,7 +43,7 @@ def make_network(cluster: Cluster, nodes: tuple[Node, ...]) -> None:
 
 async def run(cluster: Cluster, config: Config) -> None:
     """Until cancelled."""
-    nodes = tuple(Node(cluster, index, config.nodes) for index in range(1, config.nodes + 1))
+    nodes = tuple(Node(cluster, index, config.nodes, config.proxy_workers) for index in range(1, config.nodes + 1))
     await asyncio.to_thread(make_network, cluster, nodes)
     state = State(nodes={node.name: node.state for node in nodes})
     controller = Controller(Context(cluster, config, nodes), state)

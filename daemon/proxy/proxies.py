@@ -34,7 +34,7 @@ ASK_WITHIN: Final = 4.0
 #: Seconds between two looks at whose workload is gone, and whether the way to the proxy is whole.
 LOOK_INTERVAL: Final = 10.0
 #: Questions that are about one worker's own state; the others have the same answer everywhere.
-OF_EACH: Final = frozenset(("endpoints", "connections", "status"))
+OF_EACH: Final = frozenset(("clusters", "endpoints", "connections", "status"))
 QUESTIONS: Final = ("status", "routes", "clusters", "endpoints", "config", "connections", "restart")
 
 
