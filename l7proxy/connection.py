@@ -16,7 +16,7 @@ import os
 import socket
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from weft.l7proxy.core import http1, http2
 from weft.l7proxy.core.stream import Peer, Request, ServerCodec
@@ -123,8 +123,7 @@ class Accepted(asyncio.Protocol):
         self._at = shell.now()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._shell.open.add(self)
         if self._declared is Declared.TCP:
             self._become_tunnel(None)

@@ -2,8 +2,9 @@
 
 Rule: a connection that cannot bear the client's address is not made: the server's node would judge somebody else.
 Source ports are the proxy's own (61000 to 65535 by default, above what kernels give out by themselves), so that the
-answers to a client's address can be told from the client's own connections. Connecting costs no task and no thread:
-the loop tells when the socket is writable.
+answers to a client's address can be told from the client's own connections. They are counted through here, for
+IP_LOCAL_PORT_RANGE takes effect only inside the namespace's own range (ip_local_port_range). Connecting costs no
+task and no thread: the loop tells when the socket is writable.
 """
 
 from __future__ import annotations
@@ -15,22 +16,20 @@ import random
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from weft.l7proxy.core.stream import Failure
 
 Opened = Callable[[asyncio.Transport], asyncio.Protocol]
 Failed = Callable[[Failure, str], None]
 
-IP_BIND_ADDRESS_NO_PORT: Final = 24
-IP_LOCAL_PORT_RANGE: Final = 51
 IPV6_TRANSPARENT: Final = 75
 IP_TRANSPARENT: Final = 19
 SO_MARK: Final = 36
-#: Ports tried one by one where the kernel finds none by itself.
-TRIES: Final = 16
-#: The range is used up towards this address; or the kernel knows no ranges (before 6.3).
-_NO_PORT: Final = (errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.ENOPROTOOPT)
+#: Ports tried for one connection: all may be taken (for a minute after each that we closed) towards one backend.
+TRIES: Final = 64
+#: The port is in use towards this address.
+_NO_PORT: Final = (errno.EADDRNOTAVAIL, errno.EADDRINUSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,8 @@ class Connector:
     def __init__(self, loop: asyncio.AbstractEventLoop, sockets: Sockets | None = None) -> None:
         self.sockets = sockets or Sockets()
         self._loop = loop
-        self.attempts = self.exhausted = 0
+        self._port = random.randint(self.sockets.first_port, self.sockets.last_port)  # workers start apart
+        self.attempts = self.port_clashes = 0
 
     def connect(
         self,
@@ -139,26 +139,24 @@ class Connector:
         `connection_made` is called), or `failed`; neither of them from within this call."""
         self.attempts += 1
         attempt = Cancel(self._loop, opened, failed)
-        sock, code = self._dial(source_ip, address, keepalive)
-        if code in _NO_PORT:
-            self.exhausted += 1
-            ports = range(self.sockets.first_port, self.sockets.last_port + 1)
-            for port in random.sample(ports, min(TRIES, len(ports))):
-                sock, code = self._dial(source_ip, address, keepalive, port)
-                if code not in _NO_PORT:
-                    break
+        sock, code = None, errno.EADDRNOTAVAIL
+        for _ in range(TRIES):
+            sock, code = self._dial(source_ip, address, keepalive)
+            if code not in _NO_PORT:
+                break
+            self.port_clashes += 1
         attempt.begin(sock, code, timeout)
         return attempt
 
     def _dial(
-        self, source: str, address: tuple[str, int], keepalive: tuple[float, float, int] | None, port: int = 0
+        self, source: str, address: tuple[str, int], keepalive: tuple[float, float, int] | None
     ) -> tuple[socket.socket | None, int]:
-        """The socket and what `connect` said. `port` 0: the kernel chooses from the range."""
+        """The socket and what `connect` said."""
         family = _family(address[0])
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             self._prepare(sock, keepalive)
-            self._speak_for(sock, family, source, address[0], port)
+            self._speak_for(sock, family, source, address[0])
             code = sock.connect_ex(address)
         except OSError as error:
             code = error.errno or errno.EIO
@@ -174,23 +172,22 @@ class Connector:
         if keepalive is not None:
             keep_alive(sock, *keepalive)
 
-    def _speak_for(self, sock: socket.socket, family: int, source: str, target: str, port: int) -> None:
-        """A client on the host itself speaks from the node's own address."""
-        use = self.sockets
-        if port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, use.last_port << 16 | use.first_port)
-        if source in use.own_addresses or (_loopback(source) and not _loopback(target)):
-            if port:
-                sock.bind(("", port))
+    def _speak_for(self, sock: socket.socket, family: int, source: str, target: str) -> None:
+        """A client on the host itself speaks from the node's own address, and from any port."""
+        if source in self.sockets.own_addresses or (_loopback(source) and not _loopback(target)):
             return
         if _family(source) != family:
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
-        if use.transparent:
+        if self.sockets.transparent:
             transparent(sock, family)
-        sock.bind((source, port))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((source, self._next_port()))
+
+    def _next_port(self) -> int:
+        """In turn: a port is free again, also of the last connection's TIME-WAIT, before it is asked for again."""
+        first, last = self.sockets.first_port, self.sockets.last_port
+        self._port = self._port + 1 if first <= self._port < last else first
+        return self._port
 
 
 def transparent(sock: socket.socket, family: int) -> None:
@@ -224,8 +221,7 @@ def _ignore(failure: Failure, detail: str) -> None:
 
 class _Unwanted(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+        cast(asyncio.Transport, transport).abort()
 
 
 def _refuse(transport: asyncio.Transport) -> asyncio.Protocol:
@@ -238,8 +234,8 @@ class _Landing(asyncio.Protocol):
     def __init__(self, attempt: Cancel) -> None:
         self._attempt = attempt
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, made: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, made)
         protocol = self._attempt.opened(transport)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Final
+from typing import Final, cast
 
 from weft.l7proxy.connection import Accepted
 from weft.l7proxy.connector import SO_MARK, transparent
@@ -85,8 +85,8 @@ class _Arriving(asyncio.Protocol):
     def __init__(self, shell: Shell, listener: Listener) -> None:
         self._shell, self._listener = shell, listener
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, made: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, made)
         shell, own = self._shell, self._listener
         source = _plain(transport.get_extra_info("peername"))
         destination = own.destination or _plain(transport.get_extra_info("sockname"))

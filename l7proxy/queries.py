@@ -41,7 +41,7 @@ def _status(worker: Worker, arg: str) -> dict[str, Any]:
         "accepted": shell.accepted,
         "requests_active": len(worker.engine.active),
         "connects": worker.connector.attempts,
-        "ports_exhausted": worker.connector.exhausted,
+        "port_clashes": worker.connector.port_clashes,
         "records_lost": worker.ring.lost_ever,
         "series_overflowed": worker.counts.overflowed,
         "counted": dict(shell.counted),
