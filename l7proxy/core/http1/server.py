@@ -94,7 +94,7 @@ class Server(Accepted):
 
     def _read_head(self) -> bool:
         buffer = self._buffer
-        if buffer[0] == 13:
+        if buffer[0] < 33:  # llhttp passes over whatever CR and LF; we, over a few CRLF
             return self._skip_empty_line(buffer)
         stop = buffer.find(b"\r\n\r\n", self._scanned) + 4
         if stop == 3:
@@ -139,7 +139,7 @@ class Server(Accepted):
         if buffer == b"\r":
             return False
         self._leading += 1
-        if buffer[1] != 10 or self._leading > _LEADING_MOST:
+        if not buffer.startswith(b"\r\n") or self._leading > _LEADING_MOST:
             return self._refuse(Malformed(400, "no request but empty lines"))
         self._buffer = buffer[2:]
         return True
