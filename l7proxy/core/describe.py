@@ -16,7 +16,7 @@ Facts = dict[str, Any]
 
 
 def clusters(of: ClusterMap, wanted: str = "") -> list[Facts]:
-    """One for each destination that a client asked for lately. `wanted`: part of its name or its client's, or ""."""
+    """One for each destination that a client asked for lately. `wanted`: part of its name, or of its client's."""
     rows = [_cluster(view) for view in of.views.values()]
     rows = [row for row in rows if wanted in row["name"] or wanted in row["client"]]
     return sorted(rows, key=lambda row: (row["host"], row["port"], row["subset"], row["client"], row["source"]))

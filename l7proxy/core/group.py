@@ -5,7 +5,9 @@ ejected, whose turn it is, the tables of consistent hashing. Sets are made anew 
 ejected or comes back, or warms up; a choice makes nothing.
 
 1. Members: endpoints that bear the subset's labels, of the client's address family as far as there are any.
-2. Ejected ones are left out, unless fewer than min_health_percent are left: then ejections are ignored.
+2. Ejected ones are left out, unless fewer than min_health_percent are left: then ejections are ignored. (Envoy
+   1.40 waits until 1.4 times the healthy part is below 100 %, too: of 80 % it makes 71 %. Here the field is what
+   it says.)
 3. A level by its load (`localities`), in it a share by its weight, in it an endpoint by the balancer.
 4. If none of them may be had (`allowed`), any other level and share that has one.
 """

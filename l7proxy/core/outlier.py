@@ -4,8 +4,8 @@ As Envoy's detector, for each of a cluster's endpoints (tests/unit/l7proxy/clust
 1. Three series are counted: 5xx, gateway errors (502, 503, 504), local origin (no connection, connection lost). One
    that reaches its threshold ejects and starts anew; a response that is none of its kind ends it. Without
    `split_local` a failure of local origin counts as a 503, a timeout as a 504; with it, as local origin alone.
-2. At most floor(endpoints x max_ejection_percent) are out at once, none if that is 0: 10 % of 9 endpoints is none.
-   Envoy since 1.31 does so too unless `always_eject_one_host` is set, which Istio has no field for.
+2. At most floor(endpoints x max_ejection_percent) are out at once, none if that is 0: 10 % of 9 endpoints is none,
+   of 10 one. Seen with Envoy 1.40, which has `always_eject_one_host` besides, and Istio no field for it.
 3. What is ejected comes back at the first interval's end after base_ejection x multiplier (at most max_ejection,
    or base_ejection if that is greater). The multiplier grows by one with each ejection, and falls by one with
    each interval that the endpoint is not ejected in.
@@ -112,7 +112,7 @@ class Detector:
         settings = self.settings
         series.gateway = series.gateway + 1 if status in _GATEWAY else 0
         series.five_xx += 1
-        gateway = series.gateway == settings.consecutive_gateway
+        gateway = series.gateway > 0 and series.gateway == settings.consecutive_gateway
         five_xx = series.five_xx == settings.consecutive_5xx
         if gateway:
             series.gateway = 0
@@ -137,7 +137,7 @@ class Detector:
         """At any time; acts once in an interval."""
         moved = self._look_elsewhere(now) if self._elsewhere or not self._rows.alone else False
         if now >= self._due:
-            self._due = now + self.settings.interval
+            self._due = max(self._due + self.settings.interval, now)
             for series in self._series.values():
                 moved |= self._aged(series, now)
         if moved:
