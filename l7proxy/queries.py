@@ -42,7 +42,7 @@ def _status(worker: Worker, arg: str) -> dict[str, Any]:
         "requests_active": len(worker.engine.active),
         "connects": worker.connector.attempts,
         "port_clashes": worker.connector.port_clashes,
-        "records_lost": worker.ring.lost_ever,
+        **worker.telling.describe(),
         "series_overflowed": worker.counts.overflowed,
         "counted": dict(shell.counted),
         "refused": dict(worker.refusals()),

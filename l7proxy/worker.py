@@ -22,7 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from weft.l7proxy import handover, queries
 from weft.l7proxy.connection import HttpConnection
@@ -30,12 +30,12 @@ from weft.l7proxy.connector import Connector, Sockets
 from weft.l7proxy.core import http1, http2
 from weft.l7proxy.core.clusters import ClusterMap
 from weft.l7proxy.core.exchange import Engine
-from weft.l7proxy.core.silent import SilentObserver
 from weft.l7proxy.core.stream import Peer
 from weft.l7proxy.detect import Declared
 from weft.l7proxy.feed import Feed
 from weft.l7proxy.listener import Listener, accept, listening, transparent_listeners
-from weft.l7proxy.reports import Counts, Ring
+from weft.l7proxy.observe.live import Telling
+from weft.l7proxy.reports import Counts
 from weft.l7proxy.resolver import Resolver
 from weft.l7proxy.shell import Shell
 from weft.l7proxy.world import SnapshotWorld
@@ -74,11 +74,12 @@ class Worker:
 
     def __init__(self, options: Options, loop: asyncio.AbstractEventLoop) -> None:
         self.options = options
-        self.counts, self.ring = Counts(), Ring(_record)
+        self.counts = Counts()
         self.world = SnapshotWorld()
         self.connector = Connector(loop)
         self.resolver = Resolver(time.monotonic)
-        observer = SilentObserver()
+        self.telling = Telling(self.world, self.resolver.resolve, self.counts)
+        observer = self.telling.observer
         draws = random.Random()
         self.clusters = ClusterMap(
             self.world, self.connector, time.monotonic, draws.random, resolve=self.resolver.resolve
@@ -99,7 +100,7 @@ class Worker:
             http1.Server,
             http2.Server,
         )
-        self.feed = Feed(options.daemon, self, self.counts, self.ring)
+        self.feed = Feed(options.daemon, self, self.counts, self.telling.ring)
         self.setup = pb.Setup()
         self.started = time.monotonic()
         self.ready = False
@@ -118,6 +119,7 @@ class Worker:
             loop.add_signal_handler(number, action)
         feeding = loop.create_task(self.feed.run())
         feeding.add_done_callback(self._feed_failed)
+        self.telling.start(loop)
         self._tick()
         try:
             return await self._over
@@ -127,6 +129,7 @@ class Worker:
                 connection.reset()
             self.clusters.close()
             await asyncio.sleep(0)
+            await self.telling.finish()
             self.feed.flush()
             await self.feed.drained()
             feeding.cancel()
@@ -159,6 +162,7 @@ class Worker:
     async def updated(self, update: delta.Update) -> None:
         changed = self.world.update(update)
         self.clusters.changed(changed.hosts)
+        self.telling.changed(self.world.snapshot.cluster, bool(changed.addresses))
         if update.full:
             gc.collect()
             gc.freeze()  # the snapshot lives long: the collector need not walk through it
@@ -182,7 +186,7 @@ class Worker:
             connection.drain()
 
     def tap(self, on: bool) -> None:
-        self.shell.tapped = on
+        self.shell.tapped = self.telling.observer.tapped = on
 
     # accepting
 
@@ -271,6 +275,7 @@ class Worker:
         self.engine.tick(now)
         if self._turn % 2 == 0:
             self.clusters.tick(now)
+            self.telling.tick()
         if self._turn % 20 == 0:
             for connection in list(self.shell.open):
                 connection.tick(now)
@@ -317,12 +322,6 @@ class Worker:
         gauge("weft_proxy_requests_active", lambda: len(self.engine.active), labels)
         gauge("weft_proxy_snapshot_revision", lambda: self.revision, labels)
         gauge("weft_proxy_refused_resources", lambda: len(self.refusals()), labels)
-
-
-def _record(item: Any) -> pb.Record:
-    """Observers add records ready made."""
-    assert isinstance(item, pb.Record)
-    return item
 
 
 def _family(ip: str) -> socket.AddressFamily:

@@ -24,6 +24,8 @@ BOUNDS: Final = (
 )  # fmt: skip
 UNKNOWN: Final = "unknown"
 MAX_CELLS: Final = 20_000
+#: Numbers below it are those of the worker's own series.
+FIRST_NUMBER: Final = 1 << 24
 
 REQUESTS, DURATION = "istio_requests_total", "istio_request_duration_milliseconds"
 REQUEST_BYTES, RESPONSE_BYTES = "istio_request_bytes", "istio_response_bytes"
@@ -82,7 +84,7 @@ class Metrics:
         self._by_key: dict[tuple[object, ...], Cell] = {}
         self._cells: dict[tuple[object, ...], Cell] = {}
         self._touched: list[Cell] = []
-        self._next = 1
+        self._next = FIRST_NUMBER
 
     # on the request's way
 

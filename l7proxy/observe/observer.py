@@ -62,8 +62,9 @@ class MeshObserver:
 
     # what is declared
 
-    def settle(self, settings: MeshSettings, declared: Iterable[Telemetry]) -> pb.Counts | None:
-        """New settings. Returns what was counted under the old ones, to be sent first."""
+    def settle(self, settings: MeshSettings | None, declared: Iterable[Telemetry]) -> pb.Counts | None:
+        """New settings (None: the defaults). Returns what was counted under the old ones, to be sent first."""
+        settings = settings or MeshSettings()
         told = tuple(sorted(declared, key=lambda item: item.ref))
         if (settings, told) == (self._settings, self._telemetry):
             return None
