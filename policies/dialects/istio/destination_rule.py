@@ -39,6 +39,6 @@ def _subsets(spec: Field, above: LeveledPolicy, findings: Findings) -> tuple[Sub
             raise item.need("name").invalid(f"there is a subset {name} already")
         labels, policy = item.get("labels"), item.get("trafficPolicy")
         pairs = tuple(sorted(checked_labels(labels).items())) if labels is not None else ()
-        levels = inherited(traffic_policy(policy, findings), above) if policy is not None else None
+        levels = inherited(policy, traffic_policy(policy, findings), above) if policy is not None else None
         found[name] = Subset(name, pairs, levels)
     return tuple(found.values())

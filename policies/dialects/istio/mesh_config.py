@@ -38,18 +38,19 @@ def parse_config_map(root: Field, ref: ObjectRef) -> MeshSettings | None:
     if text is None or not text.string(1 << 20).strip():
         return MeshSettings(ref=ref)
     try:
-        return _settings(_root(text, ref), ref)
+        inner = [Field(each, str(ref)) for each in documents(text.string(1 << 20))]
+        if len(inner) == 1:
+            return _settings(inner[0], ref)
     except Invalid as error:
-        path = f"{text.path}: {error.where.path}" if error.where.path else text.path
-        where = Where(text.where.file, text.where.line, text.where.object, path)
-        raise Invalid(where, error.reason, not_enforced=error.not_enforced) from None
+        raise _told(text, error) from None
+    raise text.invalid(f"must be one YAML document, has {len(inner)}")
 
 
-def _root(text: Field, ref: ObjectRef) -> Field:
-    found = documents(text.string(1 << 20))
-    if len(found) != 1:
-        raise text.invalid(f"must be one YAML document, has {len(found)}")
-    return Field(found[0], str(ref))
+def _told(text: Field, error: Invalid) -> Invalid:
+    """The error with the place of the text, and in it."""
+    inside = error.where.path or f"line {error.where.line}"
+    place = Where(text.where.file, text.where.line, text.where.object, f"{text.path}: {inside}")
+    return Invalid(place, error.reason, not_enforced=error.not_enforced)
 
 
 def _settings(mesh: Field, ref: ObjectRef) -> MeshSettings:

@@ -46,14 +46,14 @@ def traffic_policy(field: Field, findings: Findings) -> LeveledPolicy:
     return LeveledPolicy(_policy(field, findings), tuple(found.values()))
 
 
-def inherited(subset: LeveledPolicy, above: LeveledPolicy) -> LeveledPolicy:
+def inherited(field: Field, subset: LeveledPolicy, above: LeveledPolicy) -> LeveledPolicy:
     """A subset's policy that names only one of connection pool and retry budget keeps the other of the level above:
     for Istio they are two fields, and each is inherited by itself."""
     mine, theirs = subset.policy.connection_pool, above.policy.connection_pool
     if mine is None or theirs is None:
         return subset
     budget = mine.retry_budget or theirs.retry_budget
-    base = theirs if msgspec.structs.replace(mine, retry_budget=None) == ConnectionPool() else mine
+    base = mine if field.get("connectionPool") is not None else theirs
     pool = msgspec.structs.replace(base, retry_budget=budget)
     return msgspec.structs.replace(subset, policy=msgspec.structs.replace(subset.policy, connection_pool=pool))
 
