@@ -161,7 +161,7 @@ def test_the_back_off_never_leaves_its_range() -> None:
     assert tops == pytest.approx([25, 50, 100, 200, 250, 250])
 
 
-# --- reading tokens ----------------------------------------------------------------------------------------------
+# --- reading tokens ----------------
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_tokens_are_read_leniently(text: str, same_as: str) -> None:
     assert parsed(text.split(",")) == parsed(same_as.split(","))
 
 
-# --- what a request asks for -------------------------------------------------------------------------------------
+# --- what a request asks for ----------------
 
 NONE = Retries(attempts=0)
 
