@@ -96,12 +96,12 @@ def split(head: bytes, start: int, most: int) -> tuple[Headers, dict[bytes, byte
 
 
 def _note(special: dict[bytes, bytes], headers: Headers, name: bytes, value: bytes) -> None:
+    if name == b"content-length" or name == b"expect":
+        headers.append((name, value))
     if name in special:
         if name in _ONCE:
             raise Malformed(400, f"{name.decode()} given twice")
         value = special[name] + b", " + value
-    elif name == b"expect" or name == b"content-length":
-        headers.append((name, value))
     special[name] = value
 
 
