@@ -13,7 +13,8 @@ the node's: hence rp_filter 2 and accept_local. (With rp_filter above 0 a device
 127.0.0.2 is one that every node has anyway.)
 
 tcp_early_demux is off, for both families: the kernel would give a packet on its way to a workload to the proxy's
-socket that has its addresses, before it is routed, and then drop it, for what is forwarded must be nobody's.
+socket that has its addresses, before it is routed, and then drop it, for what is forwarded must be nobody's. The
+ports that a socket may ask for (IP_LOCAL_PORT_RANGE) must lie among the node's own: those reach up to 65535.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ from weft.daemon.datapath.programs import Programs
 MARK: Final = 0x800
 PORT: Final = 15001
 #: Ports from here on are the sources of connections made in a client's name: above what Linux gives its clients.
-FIRST_PORT: Final = 61000
+FIRST_PORT, LAST_PORT = 61000, 65535
 
 DEVICE, PEER = "weft-p0", "weft-p1"
 ADDRESS: Final = "127.0.0.2"
 TABLE: Final = 15001
 FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
-EARLY_DEMUX: Final = "ipv4/tcp_early_demux"
+EARLY_DEMUX, PORTS = "ipv4/tcp_early_demux", "ipv4/ip_local_port_range"
+DEFAULT_PORTS: Final = (32768, 60999)
 SYSCTLS: Final = {
     EARLY_DEMUX: "0",
     "ipv4/conf/weft-p0/rp_filter": "2",
@@ -112,13 +114,15 @@ class Steering:
         """Whether everything is where `prepare` put it; looked at now and then, `prepare` mends."""
         index = netlink.link_index(DEVICE)
         missing = gap(self.mark, netlink.own_rules(), netlink.local_tables(TABLE))
-        set_so = all(_is_set(name, value) for name, value in SYSCTLS.items()) if index else False
+        set_so = bool(index) and all(_get(name) in ("", value) for name, value in SYSCTLS.items())
+        set_so = set_so and _ports()[1] == LAST_PORT
         return set_so and not any(missing) and self._programs.proxy_attached(index)
 
     def _make_device(self) -> int:
         index = netlink.ensure_pair(DEVICE, PEER)
         for name, value in SYSCTLS.items():
             _set(name, value)
+        _set_last_port(LAST_PORT)
         netlink.ensure_address(index, ADDRESS)
         return index
 
@@ -139,6 +143,8 @@ def remove() -> None:
         netlink.remove_local_table(family, TABLE)
     if netlink.link_index(DEVICE):  # else it may be somebody else's wish
         _set(EARLY_DEMUX, "1")
+        if _ports() == (DEFAULT_PORTS[0], LAST_PORT):
+            _set_last_port(DEFAULT_PORTS[1])
         netlink.remove_link(DEVICE)
 
 
@@ -148,9 +154,21 @@ def _set(name: str, value: str) -> None:
         path.write_text(value)
 
 
-def _is_set(name: str, value: str) -> bool:
+def _get(name: str) -> str:
+    """ "": there is no such thing here."""
     path = Path("/proc/sys/net") / name
-    return not path.exists() or path.read_text().strip() == value
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _ports() -> tuple[int, int]:
+    first, last = map(int, _get(PORTS).split())
+    return first, last
+
+
+def _set_last_port(last: int) -> None:
+    first, before = _ports()
+    if before != last:
+        _set(PORTS, f"{first} {last}")
 
 
 def _netns_cookie() -> int:
