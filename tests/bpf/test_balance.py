@@ -161,6 +161,31 @@ def test_what_is_not_asked_of_us_is_left_alone(shop: Shop, port: int, protocol: 
 
 
 @pytest.mark.parametrize("family", [4, 6])
+def test_the_nodes_own_sockets_are_balanced_where_workloads_leave_it_to_the_proxy(shop: Shop, family: int) -> None:
+    """Here the pod's namespace is the node's."""
+    port = shop.backend(1, family, TCP)
+    shop.service(family, 80, TCP, [1], flags=ServiceFlag.PROXY)
+    shop.datapath.maps.proxy.put(0, layout.Proxy(host_netns=shop.pod.call(sockets.netns_cookie)))
+    assert shop.ask(family, 80) == ((SERVICE[family], 80), port)
+
+
+def test_datagrams_are_never_left_to_the_proxy(shop: Shop) -> None:
+    port = shop.backend(1, 4, UDP)
+    shop.service(4, 80, UDP, [1], flags=ServiceFlag.PROXY)
+    assert shop.ask(4, 80, KINDS[UDP]) == ((SERVICE[4], 80), port)
+    opened = shop.pod.call(sockets.datagram_socket, 4)
+    assert shop.pod.call(sockets.send, opened, (SERVICE[4], 80)) == ((SERVICE[4], 80), port)
+
+
+def test_a_backends_own_address_is_nobodys_service(shop: Shop) -> None:
+    """Its row has no backends, and refuses nobody: neither a workload nor the node."""
+    shop.service(4, 80, TCP, [], flags=ServiceFlag.PROXY | ServiceFlag.BACKEND)
+    assert shop.refused(4, 80) == errno.ENETUNREACH
+    shop.datapath.maps.proxy.put(0, layout.Proxy(host_netns=shop.pod.call(sockets.netns_cookie)))
+    assert shop.refused(4, 80) == errno.ENETUNREACH
+
+
+@pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("protocol", [TCP, UDP], ids=["tcp", "udp"])
 def test_a_service_without_backends_refuses(shop: Shop, family: int, protocol: int) -> None:
     shop.service(family, 80, protocol, [])

@@ -1,5 +1,5 @@
-"""The way to the proxy, packet by packet. Here is no tc ingress, so no socket can be assigned to a listener: what is
-opened through the proxy is for tests/netns/test_steering.py. What follows, what is refused and how, is here.
+"""The way to the proxy, packet by packet. Here is no tc ingress, so no listener can be assigned: what is opened
+through the proxy is for tests/netns/test_steering.py. What follows, what is refused and how, is here.
 
 client (PEER) --- SYN ---> to_workload: turned round, to weft-p0 ---> weft_to_proxy: socket, listener, or reset
 workload --- SYN ---> from_workload: socket, listener, or reset
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 import pytest
 
-from testkit.bpf import Datapath
 from testkit.packets import DESTINATION, TCP, UDP, Layer, extension, frame, ip, ipv4, tcp, udp
 from testkit.stage import EGRESS, INGRESS, PEER, PEER_ID, POD, Stage, allow, deny, entry, packed
 from weft.bpf import layout
@@ -51,7 +52,7 @@ class Proxied:
     def known(self, key: layout.CtKey, **fields: int) -> None:
         """A connection as the programs would have made it."""
         value = layout.CtValue(**fields)
-        value.seen_ns = value.created_ns = _now(self.stage.datapath)
+        value.seen_ns = value.created_ns = time.monotonic_ns()
         value.revision = self._revision()
         self.stage.maps.ct.put(key, value)
 
@@ -75,12 +76,6 @@ class Proxied:
         self.stage.maps.services.put(key, layout.ServiceValue(0, 0, 1, int(flags)))
 
 
-def _now(datapath: Datapath) -> int:
-    import time
-
-    return time.monotonic_ns()
-
-
 @pytest.fixture
 def proxied(stage: Stage) -> Proxied:
     stage.datapath.configure(flags=ConfigFlag.PROXY, proxy_mark=MARK)
@@ -98,8 +93,6 @@ def listener(stage: Stage) -> Iterator[None]:
 
 
 def _listen(mark: int = MARK) -> list[socket.socket]:
-    import subprocess
-
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     opened = []
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
