@@ -249,7 +249,8 @@ class Feed:
         if worker.ready:
             return
         worker.ready = True
-        self._kept.pop(worker.number, None)
+        if worker.acked:
+            self._kept.pop(worker.number, None)
         log.info("proxy worker %d: ready, revision %d", worker.number, worker.acked)
         self._watcher.worker_ready(worker)
         self._notify()

@@ -247,10 +247,23 @@ class Supervisor:
         slot.leaving.remove(process)
         slot.current, slot.problem = process, ""
         slot.changed.set()
-        if worker.version != self.version:
-            log.info("proxy worker %d is of version %s: replaced", worker.number, worker.version)
-            self._spawn(self._upgrade(slot))
+        self._spawn(self._look_at(slot, process, worker))
         return process
+
+    async def _look_at(self, slot: Slot, process: Process, worker: Worker) -> None:
+        """One that drains already takes nothing new, so it is nobody's current one; one of another version is
+        replaced."""
+        try:
+            state = json.loads(await worker.ask("status", "", PING_INTERVAL)).get("state")
+        except (AskFailed, ValueError, AttributeError):
+            state = ""
+        if state == "draining" and slot.current is process:
+            slot.current = None
+            self._let_go(slot, process)
+            slot.changed.set()
+        elif worker.version != self.version and slot.current is process:
+            log.info("proxy worker %d is of version %s: replaced", worker.number, worker.version)
+            await self._upgrade(slot)
 
     def _take_in(self, slot: Slot, process: Process) -> bool:
         """False: it has ended meanwhile."""

@@ -190,3 +190,78 @@ def test_removing_ends_the_workers(tmp_path: Path) -> None:
         assert main.main([*words, "--run-dir", str(run_dir(lab))]) == 0
         assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
         assert not (lab.cgroup / "_proxy").exists()
+
+
+# the real one
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    if not processes.command():
+        pytest.skip("there is no weft-l7proxy yet")
+    with Lab("wt-proxyreal", tmp_path_factory.mktemp("real")) as lab:
+        lab.add_pod("a", A)
+        lab.start_daemon("--proxy-workers", "2")
+        lab.wait_ready("a")
+        try:
+            yield lab
+        finally:
+            processes.end_all(run_dir(lab) / "proxy.sock")
+            print(lab.log.read_text())
+
+
+def both(lab: Lab, *other_than: int) -> list[int]:
+    """The pids of the workers, once both serve."""
+
+    def pids() -> list[int]:
+        rows = [row for row in proxy(lab)["workers"] if row["state"] == "serving"]
+        return [row["pid"] for row in sorted(rows, key=lambda row: row["worker"])]
+
+    wait_for(lambda: len(pids()) == 2 and not {*pids()} & {*other_than}, 15)
+    return pids()
+
+
+def listeners(lab: Lab) -> int:
+    """Sockets that wait for connections on the proxy's port, of both families."""
+    return lab.in_node("ss", "-Hltn", "sport = :15001").count("LISTEN")
+
+
+def test_the_real_workers_share_the_port_and_have_the_snapshot(real: Lab) -> None:
+    both(real)
+    assert listeners(real) == 4
+    wait_for(lambda: {row["revision"] for row in proxy(real)["workers"]} == {real.operator.snapshot.revision}, 5)
+    assert real.query("status")["ok"]
+
+
+def test_a_real_worker_that_is_killed_is_back_within_a_second_of_its_own_start(real: Lab) -> None:
+    one, two = both(real)
+    os.kill(one, signal.SIGKILL)
+    assert both(real, one)[1] == two, "its neighbour notices nothing"
+    assert listeners(real) == 4
+
+
+def test_the_real_workers_outlive_the_daemon(real: Lab) -> None:
+    before = both(real)
+    real.stop_daemon(signal.SIGKILL)
+    assert listeners(real) == 4
+    real.operator.publish(policies={})
+    real.start_daemon("--proxy-workers", "2")
+    assert both(real) == before
+    wait_for(lambda: {row["revision"] for row in proxy(real)["workers"]} == {real.operator.snapshot.revision}, 5)
+
+
+def test_the_real_workers_hand_over(real: Lab) -> None:
+    before = both(real)
+    done = real.query("proxy", "restart", timeout=60)
+    assert [row["error"] for row in done] == ["", ""]
+    both(real, *before)
+    assert listeners(real) == 4
+    wait_for(lambda: [row["state"] for row in proxy(real)["workers"]] == ["serving"] * 2, 10)
+
+
+@pytest.mark.parametrize("what", ["status", "routes", "clusters", "endpoints", "config", "connections"])
+def test_the_real_workers_answer(real: Lab, what: str) -> None:
+    before = both(real)
+    for answer in real.query("proxy", what):
+        assert "error" not in answer
+    assert both(real) == before

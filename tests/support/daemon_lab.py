@@ -209,10 +209,10 @@ class Lab:
             return False
         return True
 
-    def query(self, what: str, arg: str = "") -> Any:
+    def query(self, what: str, arg: str = "", timeout: float = 10) -> Any:
         import json
 
-        return json.loads(self.ask("Query", node_pb2.QueryRequest(what=what, arg=arg)).json)
+        return json.loads(self.ask("Query", node_pb2.QueryRequest(what=what, arg=arg), timeout).json)
 
     def ask(self, method: str, request: Any, timeout: float = 10) -> Any:
         target = f"unix:{self.run_dir / self.node / 'daemon.sock'}"

@@ -39,6 +39,7 @@ class StandIn:
         self.options = options
         self.log = options.run_dir / f"standin-{os.getpid()}.log"
         self.held = 0
+        self.draining = False
 
     def plan(self) -> dict[str, Any]:
         try:
@@ -81,11 +82,13 @@ class StandIn:
                         send(sock, pb.FromProxy(ready=pb.Ready()))
                 elif message.HasField("query"):
                     query = message.query
-                    answer = {"what": query.what, "arg": query.arg, "held": self.held}
+                    state = "draining" if self.draining else "serving"
+                    answer = {"what": query.what, "arg": query.arg, "held": self.held, "state": state}
                     send(sock, pb.FromProxy(reply=pb.Reply(id=query.id, json=json.dumps(answer).encode())))
                 elif message.HasField("flush"):
                     send(sock, pb.FromProxy(counts=one_request()))
                 elif message.HasField("drain"):
+                    self.draining = True
                     threading.Timer(float(self.plan().get("drain", 0.2)), os._exit, (0,)).start()
 
     def take(self, sock: socket.socket, update: control_pb2.Update) -> None:

@@ -166,6 +166,22 @@ def test_a_worker_of_a_number_that_is_no_more_is_drained(run_dir: Path) -> None:
     play(act)
 
 
+def test_one_that_drains_already_is_not_taken_for_the_one_that_serves(run_dir: Path) -> None:
+    async def act() -> None:
+        told(run_dir, drain=1000)
+        async with Daemon(run_dir) as daemon:
+            (old,) = await daemon.serves()
+            await daemon.supervisor.restart()
+            (successor,) = daemon.pids()
+        os.kill(successor, signal.SIGKILL)
+        async with Daemon(run_dir) as daemon:
+            await daemon.serves(other_than=(old, successor))
+            states = {row["pid"]: row["state"] for row in daemon.supervisor.status()}
+            assert states[old] == "draining" and sorted(states.values()) == ["draining", "serving"]
+
+    play(act)
+
+
 def test_a_worker_of_another_version_is_replaced_by_a_hand_over(run_dir: Path) -> None:
     async def act() -> None:
         async with Daemon(run_dir) as daemon:
