@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from weft.policies import objects
 from weft.policies.dialects import cilium, cluster, gateway_api, kubernetes, metadata, smi
 from weft.policies.dialects.fields import Field, shown
@@ -99,7 +101,19 @@ def parse(document: Document, default_namespace: str = "default") -> Parsed | No
         _refuse_lookalike(document, name, version, kind)
         return None
     ref = _ref(document, name, default_namespace)
-    return kind.parse(Field(document, str(ref)), ref)
+    root = Field(document, str(ref))
+    found = kind.parse(root, ref)
+    if isinstance(found, mesh.Model):
+        _check_travels(root, found)
+    return found
+
+
+def _check_travels(root: Field, found: mesh.Model) -> None:
+    """Routing goes to the nodes as it is: text must be text throughout. (JSON can spell half a character.)"""
+    try:
+        msgspec.msgpack.encode(found)
+    except UnicodeEncodeError:
+        raise root.invalid("has half of a surrogate pair in a text") from None
 
 
 def ref_of(document: Document, default_namespace: str = "default") -> ObjectRef:

@@ -277,6 +277,22 @@ def test_a_changed_spec_is_read_or_refused(kind: str, data: st.DataObject) -> No
     check(whole(kind, data.draw(mutants(kind))))
 
 
+NASTY: list[Any] = ["\ud800", "a\ud800", "\x00", 10**400, float("nan"), float("inf"), True, None, [], {}, ""]
+NASTY += [{"\ud800": {"exact": "\ud800"}}, {"\ud800": "\ud800"}, ["\ud800"], [None], [{}], {"": ""}]
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_a_nasty_value_in_every_place_is_read_or_refused(kind: str) -> None:
+    for path in PLACES[kind]:
+        for value in NASTY:
+            spec = copy.deepcopy(SPECS[kind])
+            at: Any = spec
+            for step in path[:-1]:
+                at = at[step]
+            at[path[-1]] = value
+            check(whole(kind, spec))
+
+
 @pytest.mark.parametrize("kind", SPECS)
 @settings(max_examples=60, deadline=None)
 @given(spec=values)

@@ -20,6 +20,8 @@ _SIMPLE = {
 _KEYS = ("httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName")
 #: Envoy's bound of a Maglev table; a ring has at most as many entries.
 _MAX_TABLE, _MAX_RING = 5_000_011, 8 << 20
+#: Localities that one setting may speak of: they are compared with each other.
+_MAX_PLACES = 256
 
 
 def load_balancer(field: Field, findings: Findings) -> LoadBalancer:
@@ -134,7 +136,7 @@ def _locality(field: Field) -> Locality:
 
 def _list(field: Field, name: str) -> list[Field]:
     found = field.get(name)
-    return found.items() if found is not None else []
+    return found.items(at_most=_MAX_PLACES) if found is not None else []
 
 
 def _label(field: Field) -> str:

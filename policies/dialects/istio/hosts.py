@@ -8,6 +8,7 @@ on the Internet. Case is folded, a dot at the end falls away.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -55,6 +56,20 @@ def plain_host(field: Field, *, wildcard: bool = True) -> str:
         stars = ", '*' as the whole first label" if wildcard else ", no '*'"
         raise field.invalid(f"{shown(text)} is no host: labels of a-z, 0-9 and '-' joined by dots{stars}")
     return text.removesuffix(".")
+
+
+def around(name: str) -> Iterator[str]:
+    """Every wildcard that covers a name, or all that another wildcard does; not itself."""
+    rest = name.removeprefix("*.")
+    if name == rest:
+        _, _, rest = name.partition(".")
+        if rest:
+            yield f"*.{rest}"
+    while "." in rest:
+        _, _, rest = rest.partition(".")
+        yield f"*.{rest}"
+    if name != "*":
+        yield "*"
 
 
 def is_address(text: str) -> bool:

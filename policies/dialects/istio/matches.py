@@ -6,12 +6,12 @@ out with a warning; `None` says that all of a rule's blocks were, which is not t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from weft.policies.dialects.cidrs import prefix
 from weft.policies.dialects.fields import Field, shown
-from weft.policies.dialects.istio.hosts import Scope, for_mesh, plain_host
+from weft.policies.dialects.istio.hosts import Scope, around, for_mesh, plain_host
 from weft.policies.dialects.istio.values import (
     dns_label,
     flag,
@@ -21,7 +21,6 @@ from weft.policies.dialects.istio.values import (
     text_of,
 )
 from weft.policies.dialects.metadata import checked_labels
-from weft.policies.mesh.hosts import covers
 from weft.policies.mesh.model import How, Matcher, Named, RequestMatch, TcpMatch
 
 M = TypeVar("M")
@@ -40,7 +39,7 @@ def request_matches(rule: Field, scope: Scope) -> tuple[RequestMatch, ...] | Non
 
 
 def connection_matches(
-    rule: Field, scope: Scope, hosts: Sequence[str] | None = None
+    rule: Field, scope: Scope, hosts: Collection[str] | None = None
 ) -> tuple[TcpMatch, ...] | None:
     """`hosts`: of the VirtualService, for a TLS route, whose server names must lie within them."""
 
@@ -122,7 +121,7 @@ def _query(item: Field, scope: Scope) -> tuple[Named, ...]:
     return tuple(found)
 
 
-def _connection(item: Field, scope: Scope, hosts: Sequence[str] | None) -> TcpMatch:
+def _connection(item: Field, scope: Scope, hosts: Collection[str] | None) -> TcpMatch:
     if (old := item.get("sourceSubnet")) is not None:
         raise old.invalid("sourceSubnet was never in effect in Istio: leave it out")
     item.record(*(("sniHosts",) if hosts is not None else ()), *_CONNECTION)
@@ -141,7 +140,7 @@ def _connection(item: Field, scope: Scope, hosts: Sequence[str] | None) -> TcpMa
     )
 
 
-def _server_names(item: Field, hosts: Sequence[str]) -> tuple[str, ...]:
+def _server_names(item: Field, hosts: Collection[str]) -> tuple[str, ...]:
     names = item.need("sniHosts")
     items = names.items()
     if not items:
@@ -149,8 +148,8 @@ def _server_names(item: Field, hosts: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_server_name(each, hosts) for each in items))
 
 
-def _server_name(field: Field, hosts: Sequence[str]) -> str:
+def _server_name(field: Field, hosts: Collection[str]) -> str:
     name = plain_host(field)
-    if not any(host in ("*", name) or covers(host, name.removeprefix("*")) for host in hosts):
+    if name not in hosts and not any(each in hosts for each in around(name)):
         raise field.invalid(f"{shown(name)} lies within none of the hosts of the VirtualService")
     return name

@@ -7,15 +7,12 @@ the place of another's.
 
 from __future__ import annotations
 
-from itertools import combinations
-
 from weft.policies.dialects.fields import Field, Findings
 from weft.policies.dialects.istio.destinations import tcp_destinations
-from weft.policies.dialects.istio.hosts import Scope, export_to, for_mesh, host
+from weft.policies.dialects.istio.hosts import Scope, around, export_to, for_mesh, host
 from weft.policies.dialects.istio.matches import connection_matches
 from weft.policies.dialects.istio.rules import http_rules
 from weft.policies.dialects.istio.values import created_of
-from weft.policies.mesh.hosts import covers
 from weft.policies.mesh.model import Dialect, Origin, Route, Rule, TcpRule
 from weft.policies.model import ObjectRef
 
@@ -35,7 +32,7 @@ def parse_virtual_service(root: Field, ref: ObjectRef) -> Route:
         )
     http, tls, tcp = (
         _http(spec, scope),
-        _connections(spec, "tls", scope, hosts),
+        _connections(spec, "tls", scope, frozenset(hosts)),
         _connections(spec, "tcp", scope, None),
     )
     if not mesh:
@@ -60,9 +57,15 @@ def _hosts(spec: Field, ref: ObjectRef) -> tuple[str, ...]:
 
 def _check_hosts(spec: Field, hosts: tuple[str, ...], *, mesh: bool) -> None:
     """No two may speak for the same name, for it would not be clear which of them did."""
-    for one, other in combinations(hosts, 2):
-        if one == other or covers(one, other) or covers(other, one):
-            raise spec.need("hosts").invalid(f"{one} and {other} overlap")
+    field, there = spec.get("hosts"), set[str]()
+    for name in hosts:
+        if name in there and field is not None:
+            raise field.invalid(f"{name} and {name} overlap")
+        there.add(name)
+    for name in hosts:
+        other = next((each for each in around(name) if each in there), None)
+        if other is not None and field is not None:
+            raise field.invalid(f"{other} and {name} overlap")
     if mesh and "*" in hosts:
         raise spec.need("hosts").invalid('"*" is for gateways: in the mesh, a VirtualService names its hosts')
 
@@ -89,7 +92,7 @@ def _http(spec: Field, scope: Scope) -> tuple[Rule, ...]:
     return tuple(found)
 
 
-def _connections(spec: Field, name: str, scope: Scope, hosts: tuple[str, ...] | None) -> tuple[TcpRule, ...]:
+def _connections(spec: Field, name: str, scope: Scope, hosts: frozenset[str] | None) -> tuple[TcpRule, ...]:
     """`hosts` for `tls`, whose rules need server names within them."""
     field = spec.get(name)
     found = []
