@@ -16,6 +16,7 @@ from weft.policies import wording
 from weft.policies.l7 import Request
 from weft.policies.model import ObjectRef, Origin, Protocol
 from weft.policies.nearest import Miss
+from weft.policies.routed import Routed
 from weft.policies.sides import Http, Side
 from weft.policies.table import TableOverflow
 from weft.policies.verdict import Answer, Judge
@@ -156,6 +157,29 @@ def answer_json(answer: Answer) -> dict[str, Any]:
             {"to": one.to, "port": one.port, "verdict": _verdict(one.allowed), "reason": one.reason}
             for one in answer.backends
         ]
+    if answer.route is not None:
+        out["route"] = route_json(answer.route)
+    return out
+
+
+def route_json(routed: Routed) -> dict[str, Any]:
+    """`origin` missing: no route is for this client, though the proxy carries it."""
+    out: dict[str, Any] = {}
+    origin = routed.origin
+    if origin is not None:
+        out |= {"kind": origin.kind, "namespace": origin.namespace, "name": origin.name, "path": origin.path}
+    if routed.answer:
+        out["answer"] = routed.status
+    out["destinations"] = [
+        {
+            "host": target.destination.host,
+            "subset": target.destination.subset,
+            "port": target.destination.port,
+            "weight": target.destination.weight,
+            "problem": target.why,
+        }
+        for target in routed.targets
+    ]
     return out
 
 

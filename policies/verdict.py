@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from weft.policies import l7, wording
 from weft.policies.l4 import Packet
 from weft.policies.model import Direction, Protocol
+from weft.policies.routed import Routed, Router
 from weft.policies.sides import Http, Side, judge_http, judge_side, overall_reason
 from weft.policies.snapshot import BackendItem, ServiceItem, ServicePortItem
 from weft.policies.world import Kind, Party, World
@@ -27,8 +28,9 @@ REMEMBERED = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`to`: whom the port was judged on, for a Service one of its backends. `backends`: of a Service, all answers;
-    the rest is then that of the first backend that is denied, or of the first."""
+    """`to`: whom the port was judged on, for a Service one of its backends, or of those that its routes lead to.
+    `backends`: of a Service, all answers; the rest is then that of the first backend that is denied, or of the
+    first. `route`: where routes lead, of a Service that has some."""
 
     source: str
     to: str
@@ -42,6 +44,7 @@ class Answer:
     http: Http | None = None
     service: str = ""
     backends: tuple[Answer, ...] = ()
+    route: Routed | None = None
 
 
 class Judge:
@@ -49,6 +52,7 @@ class Judge:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self._router = Router(world)
         self._sides: dict[tuple[str, Direction, int, object, str, int, int], Side] = {}
 
     def judge(
@@ -79,11 +83,20 @@ class Judge:
     def judge_service(
         self, start: Party, service: ServiceItem, protocol: Protocol, port: int, request: l7.Request | None = None
     ) -> Answer:
-        """Policy is judged on each ready backend and its target port; all must be allowed."""
+        """Policy is judged on each ready backend and its target port; all must be allowed. Routes are followed."""
         label = f"Service {service.key}"
+        routed = self._router.follow(start, service, port, request) if protocol is Protocol.TCP else None
         found, why = backends(service, protocol, port)
+        if routed is not None and routed.origin is not None and _service_port(service, protocol, port):
+            found, why = _led_to(routed, service)
+            if routed.answer:
+                fine = routed.status < 400
+                why = f"{routed.origin} answers {routed.answer}"
+                return Answer(
+                    start.label, label, protocol, port, fine, why, True, service=service.key, route=routed
+                )
         if not found:
-            return Answer(start.label, label, protocol, port, False, why, service=service.key)
+            return Answer(start.label, label, protocol, port, False, why, service=service.key, route=routed)
         judged = (self.judge_flow(start, self._backend(b), protocol, b.port, request) for b in found)
         answers = tuple({(a.to, a.port, a.allowed, a.reason): a for a in judged}.values())  # both families as one
         denied = [answer for answer in answers if not answer.allowed]
@@ -91,7 +104,9 @@ class Judge:
         shown = (denied or elsewhere or answers)[0]
         count = f"{len(answers)} backends" if len(answers) > 1 else "its one backend"
         reason = f"{shown.to}: {shown.reason}" if denied else f"{count}: {shown.reason}"
-        redirected = any(answer.redirected for answer in answers)
+        if routed is not None and routed.origin is not None:
+            reason = f"routed by {routed}; {reason}"
+        redirected = routed is not None or any(answer.redirected for answer in answers)
         return Answer(
             start.label,
             label,
@@ -105,6 +120,7 @@ class Judge:
             shown.http,
             service.key,
             answers,
+            routed,
         )
 
     def _backend(self, backend: BackendItem) -> Party:
@@ -147,6 +163,13 @@ def backends(service: ServiceItem, protocol: Protocol, port: int) -> tuple[list[
         return [], f"Service {service.key} has no port {wording.l4(protocol, port)} (it has {has})"
     why = f"Service {service.key} has no ready backend for {wording.l4(protocol, port)}"
     return _of_families(service, item.backends), why
+
+
+def _led_to(routed: Routed, service: ServiceItem) -> tuple[list[BackendItem], str]:
+    """The backends of all destinations; none: why the first one has none."""
+    found = [b for target in routed.targets for b in _of_families(service, target.backends)]
+    broken = next((target.why for target in routed.targets if target.why), "no backend is ready")
+    return list(dict.fromkeys(found)), f"{routed.origin}: {broken}"
 
 
 def _of_families(service: ServiceItem, found: Iterable[BackendItem]) -> list[BackendItem]:

@@ -24,6 +24,8 @@ def answer(found: Answer) -> list[str]:
     word = "ALLOWED" if found.allowed else "DENIED"
     proxied = " through the proxy" if found.redirected and found.allowed else ""
     out = [f"{word}{proxied}: {found.source} -> {found.to} {wording.l4(found.protocol, found.port)}"]
+    if found.route is not None:
+        out.append(f"  routed    {found.route}")
     sides = [side for side in (found.egress, found.ingress) if side is not None and side.judged]
     for side in sides:
         out += _side(side)

@@ -2,7 +2,8 @@
 
 A split of the apex service sends each request, or each TCP connection, to one of its backends by weight; all
 weights zero: to none. With `matches` only the requests that one of the groups means are split, the rest goes to
-the apex service itself. `serviceMember` is no field of SMI, but of an article that many have copied: it is `service`.
+the apex service itself. `serviceMember` is no field of SMI, but of an article that many have copied: it is
+`service`.
 """
 
 from __future__ import annotations
