@@ -118,20 +118,22 @@ class Accepted(asyncio.Protocol):
         self._shell = shell
         self._data = b""
         self._declared = port_declares(shell, peer) if says is None else says
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._tunnel: Tunnel | None = None
         self._at = shell.now()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._shell.open.add(self)
-        if self._declared is Declared.TCP:
-            self._become_tunnel(None)
+        if self._declared is Declared.TCP:  # soon: uvloop reads after this call, whoever pauses it now
+            self._timer = self._shell.loop.call_soon(self._become_tunnel, None)
         elif self._declared is Declared.NOTHING:
             self._timer = self._shell.loop.call_later(GRACE, self._ask_server)
 
     def data_received(self, data: bytes) -> None:
         self._data = data = self._data + data if self._data else data
+        if self._declared is Declared.TCP:
+            return self._become_tunnel(None)
         said = http_speech(data) if self._declared is Declared.HTTP else speech(data)
         if said is Speech.HTTP1:
             self._become_http(self._shell.http1, "http1")
@@ -143,6 +145,7 @@ class Accepted(asyncio.Protocol):
                 self._become_tunnel(hello.name)
         elif said is Speech.TCP:
             self._become_tunnel(None)
+        return None
 
     def eof_received(self) -> bool:
         if self._declared is Declared.HTTP:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from weft.l7proxy.core import describe
+
 if TYPE_CHECKING:
     from weft.l7proxy.worker import Worker
 
@@ -62,11 +64,11 @@ def _routes(worker: Worker, arg: str) -> list[Any]:
 
 
 def _clusters(worker: Worker, arg: str) -> list[Any]:
-    return [item for item in worker.clusters.describe() if not arg or item.get("host") == arg]
+    return describe.clusters(worker.clusters, arg)
 
 
 def _endpoints(worker: Worker, arg: str) -> list[Any]:
-    return [item for item in worker.clusters.describe_endpoints() if not arg or item.get("host") == arg]
+    return describe.endpoints(worker.clusters, arg)
 
 
 def _config(worker: Worker, arg: str) -> dict[str, Any]:
@@ -84,6 +86,7 @@ def _config(worker: Worker, arg: str) -> dict[str, Any]:
         "revision": worker.revision,
         "mesh": msgspec.to_builtins(worker.world.settings),
         "telemetry": {key: msgspec.to_builtins(item) for key, item in sorted(part.telemetry.items())},
+        "names": describe.names(worker.clusters),
         "routes": _routes(worker, ""),
     }
 

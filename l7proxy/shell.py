@@ -42,8 +42,7 @@ class Open(Protocol):
 
 @dataclass(slots=True)
 class Shell:
-    """`first_port`: from it on, source ports are proxies'. `draining`: no new requests are taken. `tapped`:
-    somebody looks on, and wants to see requests when they begin."""
+    """`first_port`: from it on, source ports are proxies'. `draining`: no new requests are taken."""
 
     loop: asyncio.AbstractEventLoop
     world: SnapshotWorld
@@ -59,7 +58,6 @@ class Shell:
     limits: Limits = DEFAULTS
     first_port: int = 61000
     draining: bool = False
-    tapped: bool = False
     open: set[Open] = field(default_factory=set)
     counted: Counter[str] = field(default_factory=Counter)
     accepted: int = 0

@@ -373,7 +373,6 @@ class Tunnel:
         entry.source_port = self.peer.source[1]
         entry.destination_ip, entry.destination_port = self.peer.destination
         entry.reports_source = not from_proxy(self._client, self.peer, self._shell.first_port)
-        entry.id = self.peer.id
         return entry
 
     def _permitted(self) -> None:

@@ -186,7 +186,7 @@ class Worker:
             connection.drain()
 
     def tap(self, on: bool) -> None:
-        self.shell.tapped = self.telling.observer.tapped = on
+        self.telling.observer.tapped = on
 
     # accepting
 
