@@ -157,6 +157,8 @@ class Node:
             Reconciler(self.kernel, self.settings.node, self.settings.dns),
             SnapshotFile(self.settings.snapshot),
         )
+        # From the first snapshot on: what is routed is refused until the proxy serves, never sent past its routes.
+        self.agent.datapath.proxied = self.settings.proxy_workers > 0
         self.sweeper = Sweeper(self.maps[layout.CT], created=lambda: self.counters.stat(layout.Stat.CT_CREATED))
         self.figures = Figures(self)
         self.registry = CollectorRegistry()
@@ -170,13 +172,12 @@ class Node:
         )
         self.proxies = self._proxies()
         metrics = AgentMetrics(self.registry, self.figures)
-        self.registry.register(self.proxies.ledger)
         self.agent.on_update = self.proxies.feed.update
         self.agent.on_change = metrics.changed
         self._ring = Ring(self.maps[layout.EVENTS])
         self.pump = Pump(self._ring, self.observer, lambda: self.counters.stat(layout.Stat.EVENT_LOST))
         self.queries = Queries(self)
-        self.exposition = Exposition(self.registry, lambda: not self.agent.problem, self.proxies.before_scrape)
+        self.exposition = Exposition(self.registry, lambda: not self.agent.problem, self.proxies.scraped)
 
     async def _learn_facts(self) -> None:
         """Interfaces, routes and addresses; and programs that hang on interfaces from before."""
