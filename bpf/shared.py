@@ -99,6 +99,23 @@ def create(rows: int = ROWS) -> int:
     return bpf.map_create(MapKind.ARRAY, 4, ROW, rows, flags=F_MMAPABLE, name="proxy_counters")
 
 
+def pinned(path: Path) -> int:
+    """The descriptor of the map that is pinned there; it is made where it is missing. Raises OSError."""
+    try:
+        return bpf.obj_get(path)
+    except FileNotFoundError:
+        fd = create()
+    try:
+        bpf.obj_pin(fd, path)
+    except FileExistsError:  # another worker was faster
+        os.close(fd)
+        return bpf.obj_get(path)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
 class OtherShape(Exception):
     """What was handed in is no map of this release's layout."""
 
@@ -126,11 +143,8 @@ class Shared:
             os.close(self._lock)
             raise
         self._neighbours: set[int] = set()
+        self.alone = True
         self.look_around()
-
-    @property
-    def alone(self) -> bool:
-        return not self._neighbours
 
     def row(self, client: str, destination: str, endpoint: str) -> Row:
         text = "\0".join((client, destination, endpoint))
@@ -161,7 +175,7 @@ class Shared:
         now = {column for column in range(COLUMNS) if column != self.column and self._taken(column)}
         for column in self._neighbours - now:
             self._bury(column)
-        self._neighbours = now
+        self._neighbours, self.alone = now, not now
 
     def close(self) -> None:
         """Views of rows stay readable; nothing is counted any more."""

@@ -139,6 +139,18 @@ def test_who_reads_ejections_takes_the_latest(fd: int, lock: Path) -> None:
     assert one.greatest(EJECTED) == 3000
 
 
+def test_workers_find_the_pinned_map(lock: Path) -> None:
+    pin = Path("/sys/fs/bpf") / f"weft-test-shared-{os.getpid()}"
+    try:
+        first, second = shared.pinned(pin), shared.pinned(pin)
+        Shared(first, lock).row("a", "b", "c").mine[ACTIVE] = 2
+        assert Shared(second, lock).row("a", "b", "c").total(ACTIVE) == 2
+        os.close(first)
+        os.close(second)
+    finally:
+        pin.unlink(missing_ok=True)
+
+
 def test_another_map_is_refused(lock: Path) -> None:
     fd = bpf.map_create(MapKind.ARRAY, 4, shared.ROW, 4, name="other")
     with pytest.raises(OtherShape):
