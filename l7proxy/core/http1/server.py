@@ -149,7 +149,7 @@ class Server(Accepted):
         limits, at = self._limits, self._scanned
         if not buffer[:1].isalpha() or buffer.count(b"\n", at) != buffer.count(b"\r\n", max(at - 1, 0)):
             return self._refuse(Malformed(400, "no request of HTTP/1"))
-        if len(buffer) > limits.request_line and buffer.find(b"\r\n", 0, limits.request_line + 2) < 0:
+        if len(buffer) > limits.request_line + 1 and buffer.find(b"\r\n", 0, limits.request_line + 2) < 0:
             return self._refuse(Malformed(414, "request line too long"))
         if len(buffer) > limits.head:
             return self._refuse(Malformed(431, "head too long"))
