@@ -28,6 +28,8 @@ NEVER = float("inf")
 #: Why the client is held back: nobody takes its body yet; the upstream takes no more for now.
 UNSENT, UPSTREAM = 1, 2
 SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+#: Of one request, to connections found closed: a pool full of them is emptied long before.
+MOST_RENEWALS = 3
 
 
 class Attempts:
@@ -95,11 +97,11 @@ class Attempts:
         self._tried: list[Endpoint] | None = None
         self._timer: Timer | None = None
         self._key: int | None = None
-        self._size = self._holds = self._retries = 0
+        self._size = self._holds = self._retries = self._renewed = 0
         self.deadline = self._timeout_at = self._try_at = NEVER
         self._opened_at = 0.0
         self._open = self._head_sent = self._responding = self._finished = False
-        self._request_over = self._renewed = self._retrying = self._slow = False
+        self._request_over = self._retrying = self._slow = False
         self._kept = self._starting = True
 
     # what the downstream side does with what happens (`Streaming`)
@@ -207,15 +209,12 @@ class Attempts:
             upstream.send(piece)
         if self.upstream is not upstream:
             return
-        if self._size > self._keep_limit():
+        if self._size > self.engine.limits.retry_buffer:
             self._pieces.clear()
             self._kept = False
         self.release(UNSENT)
         if self._request_over and not whole:
             upstream.finish(self._trailers)
-
-    def _keep_limit(self) -> int:
-        return self.engine.limits.retry_buffer if self.retry.attempts else 0
 
     def pause_request(self) -> None:
         self.hold(UPSTREAM)
@@ -249,7 +248,7 @@ class Attempts:
             self.flag(what.flag)
             self.cut(broken_details(what, True))
             return
-        if self._renew(upstream, failure):
+        if self._renew(upstream, failure, detail):
             return
         if self.retry.on_failure(failure, self._head_sent) and self._again():
             return
@@ -258,16 +257,23 @@ class Attempts:
         extra = [(b"x-envoy-overloaded", b"true")] if failure is Failure.OVERFLOW else None
         self.answer(what.status, broken_body(what, self._retries > 0), broken_details(what, False), extra)
 
-    def _renew(self, upstream: Upstream | None, failure: Failure) -> bool:
-        """A connection that was kept alive and found closed is no failed try: once, a request that it cannot have
-        served, or that is safe to serve twice (RFC 9110, 9.2.2), goes out again at once and costs no retry."""
-        if upstream is None or upstream.fresh or self._renewed or not self._kept:
+    def _renew(self, upstream: Upstream | None, failure: Failure, detail: str) -> bool:
+        """A connection that was kept alive and found closed is no failed try: a request that it cannot have served
+        goes out again at once and costs no retry; so does one, once, that may be served twice (RFC 9110, 9.2.2)."""
+        if not self._kept or self._renewed >= MOST_RENEWALS:
             return False
-        unsent = failure is Failure.RESET_BEFORE_REQUEST
-        lost = failure is Failure.RESET and self._protocol == "http1" and self.request.method in SAFE
-        if not unsent and not lost:
+        if failure is Failure.LOCAL_CLOSE:
+            if self._head_sent:
+                return False
+        elif upstream is None or upstream.fresh:
             return False
-        self._renewed = True
+        elif failure is Failure.RESET:
+            safe = self._protocol == "http1" and self.request.method in SAFE
+            if self._renewed or not safe:
+                return False
+        elif failure is not Failure.RESET_BEFORE_REQUEST and "GOAWAY" not in detail and "goes away" not in detail:
+            return False
+        self._renewed += 1
         self._between()
         self.attempt()
         return True

@@ -64,7 +64,6 @@ class Engine:
         self.now, self.wall, self.schedule, self.draw, self.limits = now, wall, schedule, random, limits
         self.active: dict[Streaming, None] = {}
         self.mirrors: dict[Mirror, None] = {}
-        self.nowhere = Peer(("", 0), ("", 0))
         self.refused: dict[str, list[Invalid]] = {}  # by host: routes that are left out, and why
         self._choosers: dict[str, Chooser] = {}
 
@@ -358,7 +357,7 @@ class Exchange(Streaming):
                 continue
             copy = Mirror(self.engine, cluster, self.client, self.sent, self.entry)
             whole = self._request_over and not self._pieces and self._trailers is None
-            copy.start(protocol_of(cluster, self.request), self.plan.timeout, whole)
+            copy.start(self.downstream.peer, protocol_of(cluster, self.request), self.plan.timeout, whole)
             for piece in self._pieces:
                 copy.send(piece)
             if self._request_over and not whole:

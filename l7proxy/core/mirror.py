@@ -13,7 +13,7 @@ from weft.l7proxy.core import admission
 from weft.l7proxy.core.attempt import NEVER, copy_of
 from weft.l7proxy.core.record import Entry
 from weft.l7proxy.core.replies import broken, broken_details
-from weft.l7proxy.core.stream import Failure, Headers, Request, Reset, Response, Upstream
+from weft.l7proxy.core.stream import Failure, Headers, Peer, Request, Reset, Response, Upstream
 
 if TYPE_CHECKING:
     from weft.l7proxy.core.exchange import Engine
@@ -61,10 +61,10 @@ class Mirror:
         self._open = self._ended = self._finished = self._paused = self._reports = False
         self.deadline = NEVER
 
-    def start(self, protocol: str, timeout: float, end: bool) -> None:
+    def start(self, peer: Peer, protocol: str, timeout: float, end: bool) -> None:
         self._patience = timeout or PATIENCE
         engine = self.engine
-        key, _ = self._cluster.hash_key(self._request, engine.nowhere)
+        key, _ = self._cluster.hash_key(self._request, peer)
         endpoint = self._cluster.pick(key, (), self._may_reach)
         if endpoint is None:
             return self.abandon()

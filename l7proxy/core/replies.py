@@ -45,7 +45,7 @@ REMOTE_RESET = Broken("UR", "remote reset")
 
 def broken(failure: Failure, detail: str) -> Broken:
     """RESET is a lost connection (UC), or a stream that the server reset (UR) where the codec says so."""
-    if failure is Failure.RESET and ("remote_reset" in detail or "remote reset" in detail):
+    if failure is Failure.RESET and detail.startswith("reset by the peer"):
         return REMOTE_RESET
     return BROKEN[failure]
 

@@ -80,7 +80,7 @@ class Streaming(Attempts):
         self._pieces.append(data)
         self._size += len(data)
         if sending:
-            if self._size > self._keep_limit():
+            if self._size > self.engine.limits.retry_buffer:
                 self._pieces.clear()
                 self._kept = False
         elif self._size > self.engine.limits.window:

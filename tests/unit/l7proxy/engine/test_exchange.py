@@ -346,8 +346,11 @@ def test_nothing_that_speaks_no_http_gets_through() -> None:
         (b"POST", False, Failure.RESET, 1),
         (b"GET", True, Failure.RESET, 1),
         (b"POST", False, Failure.RESET_BEFORE_REQUEST, 2),
+        (b"POST", True, Failure.RESET_BEFORE_REQUEST, 1),
+        (b"POST", False, Failure.REFUSED, 1),
+        (b"POST", False, Failure.LOCAL_CLOSE, 1),
     ],
-    ids=["safe", "not safe", "a new connection", "never sent"],
+    ids=["safe", "not safe", "a new one", "never sent", "never sent on a new one", "refused", "drained too late"],
 )
 def test_a_kept_connection_that_was_closed_costs_no_retry(
     method: bytes, fresh: bool, failure: Failure, tries: int
@@ -365,6 +368,33 @@ def test_a_kept_connection_that_was_closed_costs_no_retry(
     client = lab.client(method=method)
     assert len(lab.tries) == tries and client.status == (200 if tries == 2 else 503)
     lab.check_quiet()
+
+
+def test_a_goaway_loses_nothing_that_it_did_not_take() -> None:
+    lab = Lab(rule(HOST, retries=Retries(attempts=0)))
+    client = lab.client(method=b"POST", version="2")
+    lab.tries[0].fresh = False
+    lab.tries[0].fail(Failure.REFUSED, "above the last stream of GOAWAY")
+    lab.tries[1].respond(200)
+    assert client.status == 200
+
+
+def test_an_endpoint_that_is_drained_while_we_connect_is_left_for_another() -> None:
+    lab = Lab(rule(HOST, retries=Retries(attempts=0)))
+    lab.cluster().connects = "later"
+    client = lab.client(method=b"POST")
+    lab.tries[0].fail(Failure.LOCAL_CLOSE)
+    lab.tries[1].open().respond(200)
+    assert client.status == 200
+    lab.check_quiet()
+
+
+def test_a_stream_that_the_server_reset_is_told_from_a_connection_that_was_lost() -> None:
+    lab = Lab(rule(HOST))
+    lab.client(version="2")
+    lab.tries[0].fail(Failure.RESET, "reset by the peer: INTERNAL_ERROR")
+    assert (lab.entry.flags, lab.entry.failure) == ("UR", "reset by the peer: INTERNAL_ERROR")
+    assert lab.entry.details == "upstream_reset_before_response_started{remote_reset}"
 
 
 def test_the_client_is_a_workload_of_the_lab() -> None:
