@@ -16,6 +16,9 @@ def parse_destination_rule(root: Field, ref: ObjectRef) -> DestinationPolicy:
     spec = root.need("spec").record("host", "trafficPolicy", "subsets", "exportTo", "workloadSelector")
     findings = Findings()
     policy, selector = spec.get("trafficPolicy"), spec.get("workloadSelector")
+    labels = selector_labels(selector, "matchLabels") if selector is not None else ()
+    if selector is not None and not labels:
+        findings.warn(selector, "selects every workload")
     levels = traffic_policy(policy, findings) if policy is not None else LeveledPolicy()
     return DestinationPolicy(
         ref=ref,
@@ -23,7 +26,7 @@ def parse_destination_rule(root: Field, ref: ObjectRef) -> DestinationPolicy:
         policy=levels,
         subsets=_subsets(spec, levels, findings),
         clients=export_to(spec, ref.namespace),
-        selector=selector_labels(selector, "matchLabels") if selector is not None else (),
+        selector=labels,
         created=created_of(root),
         warnings=findings.warnings,
     )

@@ -163,12 +163,15 @@ def outlier_detection(field: Field, findings: Findings) -> Outlier:
         findings.warn(old, "consecutiveErrors is deprecated: use consecutiveGatewayErrors or consecutive5xxErrors")
         count = old.integer(0, INT32)
         gateway = gateway if field.get("consecutiveGatewayErrors") is not None else count
-    base = _seconds(field, "baseEjectionTime", default.base_ejection)
+    base, local = _seconds(field, "baseEjectionTime", default.base_ejection), "consecutiveLocalOriginFailures"
+    split = flag(field, "splitExternalLocalOriginErrors")
+    if field.get(local) is not None and not split:
+        raise field.need(local).invalid("needs splitExternalLocalOriginErrors: true beside it")
     return Outlier(
         consecutive_5xx=_count(field, "consecutive5xxErrors", default.consecutive_5xx),
         consecutive_gateway=gateway,
-        split_local=flag(field, "splitExternalLocalOriginErrors"),
-        consecutive_local=_count(field, "consecutiveLocalOriginFailures", default.consecutive_local),
+        split_local=split,
+        consecutive_local=_count(field, local, default.consecutive_local),
         interval=_seconds(field, "interval", default.interval),
         base_ejection=base,
         max_ejection=max(default.max_ejection, base),
@@ -220,6 +223,10 @@ def _check_tls(field: Field, tls: ClientTls, revoked: str) -> None:
     files = tls.client_certificate or tls.private_key or tls.ca_certificates or revoked
     if tls.mode in ("SIMPLE", "MUTUAL") and tls.credential and files:
         raise field.need("credentialName").invalid("excludes certificates and keys from files")
+    if tls.insecure_skip_verify and tls.mode in ("SIMPLE", "MUTUAL"):
+        secret = tls.mode == "SIMPLE" and tls.credential  # it would hold an authority alone
+        if tls.ca_certificates or tls.subject_alt_names or secret:
+            raise field.need("insecureSkipVerify").invalid("excludes what a server would be verified by")
     if tls.mode == "MUTUAL" and not tls.credential:
         for name, given in (("clientCertificate", tls.client_certificate), ("privateKey", tls.private_key)):
             if not given:

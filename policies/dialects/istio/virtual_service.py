@@ -1,8 +1,8 @@
 """VirtualService: documents to `model.Route`.
 
 The first rule of `http` that matches decides. A VirtualService of which nothing is for the mesh becomes a Route
-without rules and hosts, so that it stands in nobody's way; one without hosts is a delegate, whose rules stand in
-the place of another's.
+without rules and hosts, so that it stands in nobody's way; where it says so itself, it is read no further. One
+without hosts is a delegate, whose rules stand in the place of another's.
 """
 
 from __future__ import annotations
@@ -22,21 +22,18 @@ _SECTIONS = ("http", "tls", "tcp")
 def parse_virtual_service(root: Field, ref: ObjectRef) -> Route:
     root.record("apiVersion", "kind", "metadata", "spec", "status")
     spec = root.need("spec").record("hosts", "gateways", *_SECTIONS, "exportTo")
-    hosts, mesh = _hosts(spec, ref), for_mesh(spec)
-    scope = Scope(ref, Findings(), delegate=not hosts)
+    findings = Findings()
+    named = spec.get("hosts")
+    if not for_mesh(spec) and named is not None and named.items():
+        said = "is without mesh: it is for gateways alone, and routes nothing here"
+        findings.warn(spec.need("gateways"), said)
+        return Route(ref, Dialect.ISTIO, (), created=created_of(root), warnings=findings.warnings)
+    hosts = _hosts(spec, ref)
+    scope = Scope(ref, findings, delegate=not hosts)
     _check_sections(spec, scope)
-    _check_hosts(spec, hosts, mesh=mesh)
-    if not mesh:
-        scope.findings.warn(
-            spec.need("gateways"), "is without mesh: it is for gateways alone, and routes nothing here"
-        )
-    http, tls, tcp = (
-        _http(spec, scope),
-        _connections(spec, "tls", scope, frozenset(hosts)),
-        _connections(spec, "tcp", scope, None),
-    )
-    if not mesh:
-        http, tls, tcp = (), (), ()
+    _check_hosts(spec, hosts)
+    http = _http(spec, scope)
+    tls, tcp = _connections(spec, "tls", scope, frozenset(hosts)), _connections(spec, "tcp", scope, None)
     return Route(
         ref=ref,
         dialect=Dialect.ISTIO,
@@ -46,7 +43,7 @@ def parse_virtual_service(root: Field, ref: ObjectRef) -> Route:
         tcp=tcp,
         clients=export_to(spec, ref.namespace),
         created=created_of(root),
-        warnings=scope.findings.warnings,
+        warnings=findings.warnings,
     )
 
 
@@ -55,7 +52,7 @@ def _hosts(spec: Field, ref: ObjectRef) -> tuple[str, ...]:
     return tuple(host(item, ref.namespace) for item in field.items()) if field is not None else ()
 
 
-def _check_hosts(spec: Field, hosts: tuple[str, ...], *, mesh: bool) -> None:
+def _check_hosts(spec: Field, hosts: tuple[str, ...]) -> None:
     """No two may speak for the same name, for it would not be clear which of them did."""
     field, there = spec.get("hosts"), set[str]()
     for name in hosts:
@@ -66,7 +63,7 @@ def _check_hosts(spec: Field, hosts: tuple[str, ...], *, mesh: bool) -> None:
         other = next((each for each in around(name) if each in there), None)
         if other is not None and field is not None:
             raise field.invalid(f"{other} and {name} overlap")
-    if mesh and "*" in hosts:
+    if "*" in hosts:
         raise spec.need("hosts").invalid('"*" is for gateways: in the mesh, a VirtualService names its hosts')
 
 

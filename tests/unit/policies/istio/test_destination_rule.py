@@ -48,7 +48,6 @@ WHOLE: dict[str, tuple[str, str, object]] = {
     "for every namespace": ("host: a", "clients", None),
     "for its own": ("host: a\nexportTo: ['.']", "clients", ("shop",)),
     "for some workloads": ("host: a\nworkloadSelector: {matchLabels: {app: x}}", "selector", (("app", "x"),)),
-    "an empty selector is all": ("host: a\nworkloadSelector: {}", "selector", ()),
     "F30 subsets": (
         "host: a\nsubsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {b: c, a: b}}]",
         "subsets",
@@ -518,6 +517,31 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         "outlierDetection.consecutive5xxErrors",
         "must be 0 to",
     ),
+    "F35 local failures that are not told apart": (
+        "outlierDetection: {consecutiveLocalOriginFailures: 10}",
+        "outlierDetection.consecutiveLocalOriginFailures",
+        "needs splitExternalLocalOriginErrors",
+    ),
+    "F36 not verified, by an authority": (
+        "tls: {mode: SIMPLE, caCertificates: c, insecureSkipVerify: true}",
+        "tls.insecureSkipVerify",
+        "excludes what",
+    ),
+    "F36 not verified, by a secret": (
+        "tls: {mode: SIMPLE, credentialName: c, insecureSkipVerify: true}",
+        "tls.insecureSkipVerify",
+        "excludes what",
+    ),
+    "F36 not verified, by name": (
+        "tls: {mode: SIMPLE, subjectAltNames: [c], insecureSkipVerify: true}",
+        "tls.insecureSkipVerify",
+        "excludes what",
+    ),
+    "F36 mutual, not verified, by an authority": (
+        "tls: {mode: MUTUAL, caCertificates: c, clientCertificate: a, privateKey: b, insecureSkipVerify: true}",
+        "tls.insecureSkipVerify",
+        "excludes what",
+    ),
     "F35 an unknown field": (
         "outlierDetection: {consecutiveErrorsLimit: 1}",
         "outlierDetection.consecutiveErrorsLimit",
@@ -569,6 +593,11 @@ def test_refused(text: str, path: str, reason: str) -> None:
     error = refusal(istio("DestinationRule", text))
     assert error.where.path == f"spec.{path}"
     assert reason in error.reason
+
+
+def test_a_selector_of_every_workload_is_told() -> None:
+    found = destination_rule("host: a\nworkloadSelector: {}")
+    assert (found.selector, found.warnings) == ((), ("spec.workloadSelector: selects every workload",))
 
 
 # Budgets and pools are inherited each by itself

@@ -261,6 +261,14 @@ MATCHES = {
         "queryParams: {k: {}}",
         RequestMatch(query=(Named("k", Matcher(How.PRESENT)),)),
     ),
+    "F15 the authority among the headers": (
+        "headers: {':authority': {exact: v}, x: {exact: v}}",
+        RequestMatch(authority=EXACT, headers=(Named("x", EXACT),)),
+    ),
+    "F15 another method, among the headers": (
+        "withoutHeaders: {':method': {exact: v}}",
+        RequestMatch(method=Matcher(How.EXACT, "v", invert=True)),
+    ),
     "F15 port": ("port: 8080", RequestMatch(port=8080)),
     "F15 labels of the client": (
         "sourceLabels: {b: '2', app/a: x}",
@@ -307,6 +315,11 @@ BAD_MATCHES = {
     "an expression too long": (f"uri: {{regex: {'a' * 1025}}}", "uri.regex", "more than 1024"),
     "no name of a header": ("headers: {'a b': {exact: v}}", 'headers["a b"]', "is no name of a header"),
     "a pseudo-header": ("headers: {':path': {exact: v}}", 'headers[":path"]', "is no name of a header"),
+    "the authority twice": (
+        "authority: {exact: a}, headers: {':authority': {exact: v}}",
+        "",
+        "one of them only",
+    ),
     "a token's claim": (
         "headers: {'@request.auth.claims.sub': {exact: v}}",
         'headers["@request.auth.claims.sub"]',
@@ -328,7 +341,7 @@ BAD_MATCHES = {
 @pytest.mark.parametrize(("match", "path", "reason"), BAD_MATCHES.values(), ids=BAD_MATCHES)
 def test_matches_that_are_refused(match: str, path: str, reason: str) -> None:
     error = refusal(istio("VirtualService", with_rule(f"match: [{{{match}}}]")))
-    assert error.where.path == f"spec.http[0].match[0].{path}"
+    assert error.where.path == f"spec.http[0].match[0].{path}".rstrip(".")
     assert reason in error.reason
 
 
@@ -507,6 +520,21 @@ TLS = {
 def test_tls(match: str, expected: TcpMatch) -> None:
     (only,) = route(f"hosts: ['*.example.com']\ntls: [{{match: [{match}], {ROUTE}}}]").tls
     assert only.matches == (expected,)
+
+
+def test_an_address_as_server_name_is_told() -> None:
+    found = route(f"hosts: [a.com]\ntls: [{{match: [{{sniHosts: [192.0.2.1]}}], {ROUTE}}}]")
+    assert found.tls[0].matches == (TcpMatch(sni=("192.0.2.1",)),)
+    assert "clients send names" in found.warnings[0]
+
+
+def test_what_is_for_gateways_alone_is_not_read_and_so_not_refused() -> None:
+    claim = "headers: {'@request.auth.claims.sub': {exact: v}}"
+    assert (
+        route(f"hosts: [outbound_.80_._.a]\ngateways: [gw]\nhttp: [{{match: [{{{claim}}}], {ROUTE}}}]").hosts == ()
+    )
+    found = route(with_rule(f"match: [{{gateways: [gw], {claim}}}, {{port: 80}}]"))
+    assert found.http[0].matches == (RequestMatch(port=80),)
 
 
 BAD_CONNECTIONS = {
