@@ -42,7 +42,7 @@ class ClientStream(Stream):
         return connection.local
 
     def request(self, request: Request, end: bool) -> None:
-        if self.id or not self.open_out:
+        if self.begun or not self.open_out:
             return
         connection = self.connection
         assert isinstance(connection, Client)
@@ -53,16 +53,8 @@ class ClientStream(Stream):
         if not connection.begin_stream(self, request, headers):
             return
         self.head_only = request.method == b"HEAD"
-        self.open_out = not end
+        self.begun, self.open_out = True, not end
         connection.write_headers(self.id, headers, end)
-
-    def send(self, data: bytes) -> None:
-        if self.id:
-            Stream.send(self, data)
-
-    def finish(self, trailers: Headers | None = None) -> None:
-        if self.id:
-            Stream.finish(self, trailers)
 
     def close(self, reason: Reset) -> None:
         if self.id:

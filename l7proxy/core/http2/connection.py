@@ -22,6 +22,9 @@ from weft.l7proxy.core.stream import Headers, Reset, Transport
 
 _CONTINUATIONS: Final = 32  # of one block: at 16 KiB each they carry eight times the largest head
 _REMEMBERED: Final = 512  # closed streams, in each of two generations
+_WHOLE: Final = (
+    frames.END_HEADERS | PADDED | frames.WITH_PRIORITY
+)  # flags of HEADERS that may need more than decoding
 
 
 class Connection(Output):
@@ -119,10 +122,14 @@ class Connection(Output):
             payload = data[at + 9 : end]
             at = end
             try:
-                if kind == 0 and self.block is None and self.settled:
-                    self._data(flags, id & 0x7FFFFFFF, payload)
-                else:
+                if kind > 1 or self.block is not None or not self.settled:
                     self._frame(kind, flags, id & 0x7FFFFFFF, payload)
+                elif kind == 0:
+                    self._data(flags, id & 0x7FFFFFFF, payload)
+                elif flags & _WHOLE == frames.END_HEADERS:
+                    self.on_block(id & 0x7FFFFFFF, flags & 1 == 1, payload)
+                else:
+                    self._headers(flags, id & 0x7FFFFFFF, payload)
             except StreamFault as fault:
                 self._stream_fault(fault)
             if self.dead:
@@ -253,7 +260,9 @@ class Connection(Output):
             return
         if self.waiting:
             self.waiting.pop(id, None)
-        self.remember(id, how)
+        if len(self.forgotten) >= _REMEMBERED:
+            self.forgotten_before, self.forgotten = self.forgotten, {}
+        self.forgotten[id] = how
         self.over(stream)
 
     def remember(self, id: int, how: int) -> None:

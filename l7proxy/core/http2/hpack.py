@@ -218,8 +218,10 @@ def _coded(data: bytes) -> bytes:
     return _number(len(coded), 7, 0x80) + coded if len(coded) < len(data) else _plain(data)
 
 
-class Encoder:
-    """Which fields go into the peer's table: those that come a second time. What comes once (ids, times) is sent
+class Encoder(dict[tuple[bytes, bytes], bytes]):
+    """A dictionary of fields to their bytes as the table stands, which makes those that are missing.
+
+    Which fields go into the peer's table: those that come a second time. What comes once (ids, times) is sent
     plainly: on this network bytes cost less than the time to code and to decode them."""
 
     __slots__ = (
@@ -227,7 +229,6 @@ class Encoder:
         "_entries",
         "_evicted",
         "_inserted",
-        "_known",
         "_least",
         "_left",
         "_numbers",
@@ -236,7 +237,7 @@ class Encoder:
     )
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes, bytes], bytes] = {}  # the bytes of each field, as the table stands
+        super().__init__()
         self._numbers: dict[tuple[bytes, bytes], int] = {}  # which insertion it was
         self._seen: set[tuple[bytes, bytes]] = set()
         self._entries: deque[tuple[tuple[bytes, bytes], int]] = deque()
@@ -247,14 +248,12 @@ class Encoder:
 
     def encode(self, headers: Headers) -> bytes:
         self._blocks += 1
-        known = self._known
         if Sensitive in map(type, headers):
-            parts = [self._never(h) if type(h) is Sensitive else known.get(h) or self._field(h) for h in headers]
+            parts = [self._never(h) if type(h) is Sensitive else self[h] for h in headers]
+            block = b"".join(parts)
         else:
-            parts = [known.get(h) or self._field(h) for h in headers]
-        if self._least >= 0:
-            parts.insert(0, self._size_update())
-        return b"".join(parts)
+            block = b"".join(map(self.__getitem__, headers))
+        return block if self._least < 0 else self._size_update() + block
 
     def resize(self, size: int) -> None:
         """The peer's SETTINGS_HEADER_TABLE_SIZE. We never use more than the default. To be called between
@@ -274,10 +273,10 @@ class Encoder:
         self._least = -1
         return update
 
-    def _field(self, field: tuple[bytes, bytes]) -> bytes:
-        """A field whose bytes are not known as yet."""
-        if len(self._known) >= 1024:
-            self._known.clear()
+    def __missing__(self, field: tuple[bytes, bytes]) -> bytes:
+        """A field whose bytes are not known as yet. Called in the order of the block: it may insert."""
+        if len(self) >= 1024:
+            self.clear()
         if field in FIELDS:
             coded = _number(FIELDS[field], 7, 0x80)
         elif field in self._numbers:
@@ -296,7 +295,7 @@ class Encoder:
         else:
             coded = self._literal(field, 4, 0)
         if len(coded) <= 256:
-            self._known[field] = coded
+            self[field] = coded
         return coded
 
     def _worth(self, field: tuple[bytes, bytes]) -> bool:
@@ -317,7 +316,7 @@ class Encoder:
     def _insert(self, field: tuple[bytes, bytes]) -> None:
         """All other indices move by one: their bytes are made anew when they are wanted."""
         for other in self._numbers:
-            self._known.pop(other, None)
+            self.pop(other, None)
         size = len(field[0]) + len(field[1]) + _OVERHEAD
         self._entries.append((field, size))
         self._numbers[field] = self._inserted
@@ -332,4 +331,4 @@ class Encoder:
             field, size = self._entries.popleft()
             self._left += size
             del self._numbers[field]
-            self._known.pop(field, None)
+            self.pop(field, None)

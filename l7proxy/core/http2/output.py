@@ -79,7 +79,7 @@ class Output:
         out = self.out
         if not out:
             return
-        self.out = []
+        self.out, self.tail = [], None
         data = out[0] if len(out) == 1 else b"".join(out)
         self.transport.write(data)
         if self.choked:

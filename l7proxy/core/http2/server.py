@@ -24,10 +24,10 @@ _DRAIN_WAIT: Final = 1.0  # seconds, for a peer that answers no PING
 
 
 class ServerStream(Stream):
-    """`answered`: a response has begun. `patient`: it may be silent for long. `seen`, `since`: how much of the body
+    """`patient`: it may be silent for long. `seen`, `since`: how much of the body
     there was when it was last looked at, and since when there is no more."""
 
-    __slots__ = ("answered", "head_only", "patient", "peer", "seen", "since", "sink")
+    __slots__ = ("head_only", "patient", "peer", "seen", "since", "sink")
 
     sink: RequestSink
 
@@ -36,30 +36,21 @@ class ServerStream(Stream):
         self.peer = connection.peer
         self.length, self.patient = head.length, head.patient
         self.head_only = head.method == b"HEAD"
-        self.answered = False
         self.seen, self.since = 0, since
 
     def informational(self, response: Response) -> None:
-        if self.open_out and not self.answered and response.status != 101:
+        if self.open_out and not self.begun and response.status != 101:
             self.connection.write_headers(self.id, response_fields(response.status, response.headers), False)
 
     def respond(self, response: Response, end: bool) -> None:
-        if self.answered or not self.open_out:
+        if self.begun or not self.open_out:
             return
-        self.answered = True
+        self.begun = True
         status = response.status
         end = end or self.head_only or status == 204 or status == 304
         self.connection.write_headers(self.id, response_fields(status, response.headers), end)
         if end:
             self.sent_all()
-
-    def finish(self, trailers: Headers | None = None) -> None:
-        if self.answered:
-            Stream.finish(self, trailers)
-
-    def send(self, data: bytes) -> None:
-        if self.answered:
-            Stream.send(self, data)
 
     def sent_all(self) -> None:
         """An answer before the request's end: the rest is not wanted (8.1)."""
@@ -91,7 +82,7 @@ class ServerStream(Stream):
 
 
 class _Nobody:
-    """Stands behind a stream that was answered here."""
+    """Stands behind a stream that was begun here."""
 
     def body(self, data: bytes) -> None: ...
     def end(self, trailers: Headers | None) -> None: ...
@@ -160,23 +151,21 @@ class Server(Connection):
         if not id & 1:
             raise Fault(Reset.PROTOCOL_ERROR, "a stream of even number from a client")
         self.last_in = id
-        head = self._head(id, end, block)
-        if head is None:
-            return
+        head = self.decoder.known.get(block)
+        if type(head) is not RequestHead:
+            head = self._head(id, end, block)
+            if head is None:
+                return
         if self._final or len(self.streams) >= self.limits.streams:
             self._refuse(id)
             return
-        if end and head.length > 0:
-            raise StreamFault(id, Reset.PROTOCOL_ERROR, "less DATA than content-length")
+        method, path, authority, headers, scheme, length, expect, _ = head
+        if end:
+            if length > 0:
+                raise StreamFault(id, Reset.PROTOCOL_ERROR, "less DATA than content-length")
+            length = 0
         request = Request(
-            head.method,
-            head.path,
-            head.authority,
-            head.headers.copy(),
-            scheme=head.scheme,
-            version="2",
-            length=0 if end else head.length,
-            expect=head.expect,
+            method, path, authority, headers.copy(), scheme=scheme, version="2", length=length, expect=expect
         )
         self._serve(id, head, request, end)
         if self.limits.requests_per_connection and id + 1 >= 2 * self.limits.requests_per_connection:
@@ -190,9 +179,7 @@ class Server(Connection):
             self.guard.count(guard.ERRORS)
 
     def _head(self, id: int, end: bool, block: bytes) -> RequestHead | None:
-        head = self.decoder.known.get(block)
-        if type(head) is RequestHead:
-            return head
+        """A head that was not seen before. None: it was answered."""
         try:
             head = request_head(self.decode(block))
         except Malformed as error:
@@ -234,15 +221,15 @@ class Server(Connection):
         return id > self.last_in or not id & 1
 
     def was_reset(self, stream: Stream) -> None:
-        """Rapid reset: work that is called off before it was answered."""
+        """Rapid reset: work that is called off before it was begun."""
         assert isinstance(stream, ServerStream)
-        if not stream.answered:
+        if not stream.begun:
             self.guard.count(guard.RESETS)
 
     # The end
 
     def on_goaway(self, last: int, code: int) -> None:
-        """The client opens nothing more: what is there is answered."""
+        """The client opens nothing more: what is there is begun."""
         self._final = True
         if not self.streams:
             self.hang_up(Reset.NO_ERROR, "the client goes away")
@@ -329,13 +316,7 @@ class Server(Connection):
         """An answer that the client does not take, or a body that it announced and does not send."""
         if stream.backlog is not None and now - stream.backlog.since > self.limits.body_timeout:
             return True
-        if (
-            not stream.open_in
-            or stream.answered
-            or stream.patient
-            or stream.paused
-            or stream.seen != stream.received
-        ):
+        if not stream.open_in or stream.begun or stream.patient or stream.paused or stream.seen != stream.received:
             stream.seen, stream.since = stream.received, now
             return False
         return now - stream.since > self.limits.body_timeout

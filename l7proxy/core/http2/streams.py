@@ -41,12 +41,14 @@ class Backlog:
 
 
 class Stream:
-    """`open_in`, `open_out`: END_STREAM has not come, has not gone. `length`: of the body that comes, -1: not said;
-    `received` of it. `uncredited`: bytes that came and were not given back to the peer's window."""
+    """`begun`: our head has gone. `open_in`, `open_out`: END_STREAM has not come, has not gone. `length`: of the
+    body that comes, -1: not said; `received` of it. `uncredited`: bytes that came and were not given back to the
+    peer's window."""
 
     __slots__ = (
         "asked_to_pause",
         "backlog",
+        "begun",
         "connection",
         "id",
         "length",
@@ -62,6 +64,7 @@ class Stream:
     def __init__(self, connection: Connection, id: int) -> None:
         self.connection, self.id = connection, id
         self.open_in = self.open_out = True
+        self.begun = False
         self.send_window, self.receive_window = connection.peer_window, connection.own_window
         self.uncredited = self.received = 0
         self.length = -1
@@ -71,7 +74,7 @@ class Stream:
     # What goes
 
     def send(self, data: bytes) -> None:
-        if not self.open_out or not data:
+        if not self.open_out or not self.begun or not data:
             return
         connection, size = self.connection, len(data)
         if (
@@ -94,7 +97,7 @@ class Stream:
             connection.touch()
 
     def finish(self, trailers: Headers | None = None) -> None:
-        if not self.open_out:
+        if not self.open_out or not self.begun:
             return
         backlog = self.backlog
         if backlog is not None:

@@ -272,3 +272,15 @@ def test_an_upload_waits_for_a_window_too() -> None:
     client.receive(update(1, 5))
     frames = of_kind(frames_of(wire.take()), raw.DATA)
     assert body_of(frames, 1) == b"56789" and frames[-1][1] == raw.END_STREAM
+
+
+def test_an_end_is_never_written_into_a_frame_of_another_stream() -> None:
+    answering = Answering(streams=2)
+    answering.downstream(1).send(b"first")
+    answering.wire.take()
+    answering.server.pause_writing()
+    answering.downstream(3).send(b"other")
+    answering.server.resume_writing()
+    answering.downstream(1).finish()
+    frames = frames_of(answering.wire.take())
+    assert [f[:3] for f in frames] == [(raw.DATA, 0, 3), (raw.DATA, 1, 1)]
