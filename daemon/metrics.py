@@ -149,7 +149,12 @@ def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[s
     return family
 
 
-async def _at_once() -> None: ...
+async def _nothing(openmetrics: bool) -> str:
+    return ""
+
+
+#: How OpenMetrics says that all was said.
+END = b"# EOF\n"
 
 
 class Exposition:
@@ -160,10 +165,10 @@ class Exposition:
         self,
         registry: CollectorRegistry,
         healthy: Callable[[], bool],
-        before: Callable[[], Awaitable[None]] = _at_once,
+        more: Callable[[bool], Awaitable[str]] = _nothing,
     ) -> None:
-        """`before` a scrape: what others have counted is fetched, within a bounded time."""
-        self._registry, self._healthy, self._before = registry, healthy, before
+        """`more`: what is shown behind the registry's, as text or (True) OpenMetrics."""
+        self._registry, self._healthy, self._more = registry, healthy, more
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -202,9 +207,11 @@ class Exposition:
         if method not in ("GET", "HEAD"):
             return "405 Method Not Allowed", "text/plain", b"only GET\n"
         if path == "/metrics":
-            await self._before()
             encode, kind = choose_encoder(accepted(fields))
-            return "200 OK", kind, encode(self._registry)
+            openmetrics = "openmetrics" in kind
+            more = (await self._more(openmetrics)).encode()
+            body = encode(self._registry)
+            return "200 OK", kind, body.removesuffix(END) + more + END if openmetrics else body + more
         if path == "/healthz":
             good = self._healthy()
             return ("200 OK" if good else "503 Service Unavailable"), "text/plain", b"ok\n" if good else b"not ok\n"

@@ -11,8 +11,9 @@ it. What Hubble has no word for (response flags, gRPC status) stands at the end 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -53,33 +54,38 @@ def is_http(record: proxy_pb2.Record) -> bool:
     return record.protocol.startswith("HTTP/") and not record.start
 
 
-def sides(record: proxy_pb2.Record) -> Iterator[bool]:
+def sides(record: proxy_pb2.Record) -> tuple[bool, ...]:
     """Whether egress; a record of neither side (the client of a remote node, a server of no node) is the egress of
     whoever asked."""
-    if record.egress or not record.ingress:
-        yield True
-    if record.ingress:
-        yield False
+    if not record.ingress:
+        return (True,)
+    return (True, False) if record.egress else (False,)
 
 
-def entries(record: proxy_pb2.Record, directory: Directory, number: int, arrived_ns: int) -> Iterator[L7Entry]:
+def entries(record: proxy_pb2.Record, directory: Directory, number: int, arrived_ns: int) -> list[L7Entry]:
     """The flows of a request, numbered from `number` on. ValueError: addresses that are none."""
     client = directory.owner(packed(record.source_ip))
     server = directory.owner(packed(record.upstream_ip or record.destination_ip))
-    for egress in sides(record):
-        policies = decisive(record, directory, egress)
-        for response in (False, True) if record.status else (False,):
-            at = record.time_ns + (record.duration_ns if response else 0)
-            yield L7Entry(number, arrived_ns, at, record, response, egress, client, server, policies)
-            number += 1
-
-
-def decisive(record: proxy_pb2.Record, directory: Directory, egress: bool) -> tuple[PolicyName, ...]:
-    """The policies that allowed or denied it on this side."""
+    begun, answered = record.time_ns, record.status != 0
     named = record.denied_by if record.verdict == "DROPPED" else record.allowed_by
+    found: list[L7Entry] = []
+    for egress in sides(record):
+        policies = decisive(named, directory, egress) if named else ()
+        found.append(L7Entry(number, arrived_ns, begun, record, False, egress, client, server, policies))
+        number += 1
+        if answered:
+            over = begun + record.duration_ns
+            found.append(L7Entry(number, arrived_ns, over, record, True, egress, client, server, policies))
+            number += 1
+    return found
+
+
+def decisive(named: Iterable[str], directory: Directory, egress: bool) -> tuple[PolicyName, ...]:
+    """The policies that allowed or denied it on this side."""
     return tuple(policy for text in named if (policy := directory.policy(text, egress)) is not None)
 
 
+@lru_cache(8192)
 def packed(address: str) -> bytes:
     try:
         return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)

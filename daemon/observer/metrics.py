@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from weft.bpf.layout import CtState, EventType, Reason
 from weft.daemon.observer import l7, names
 from weft.daemon.observer.flows import verdict_of
-from weft.daemon.observer.l7 import L7Entry
 from weft.policies import identity
 from weft.policies.model import Direction, Protocol
 from weft.policies.wire.pb import flow_pb2
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
+
+    from weft.policies.wire.pb import proxy_pb2
 
 MAX_KEYS: Final = 4096
 MAX_PORTS: Final = 512
@@ -66,6 +67,16 @@ class Key(NamedTuple):
     from_host: bool
 
 
+class Carried(NamedTuple):
+    """What of a request the metrics depend on. `sides`: whether egress, of each that was stood for."""
+
+    method: str
+    protocol: str
+    status: int
+    verdict: str
+    sides: tuple[bool, ...]
+
+
 class Durations:
     __slots__ = ("counts", "sum")
 
@@ -90,22 +101,20 @@ class FlowMetrics:
         self._pending: Counter[Key] = Counter()
         self._totals: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name in METRICS}
         self._ports: set[int] = set()
-        self._durations: dict[tuple[str, str], Durations] = {}  # by method and reporter
+        self._carried: Counter[Carried] = Counter()  # bounded by what its fields may be
+        self._durations: defaultdict[tuple[str, bool], Durations] = defaultdict(Durations)  # by method, egress
 
-    def request(self, entry: L7Entry) -> None:
-        """A request or a response of the proxy: both are flows; a request is counted with its response."""
-        record = entry.record
-        verdict = flow_pb2.Verdict.Name(l7.verdict(entry))
+    def request(self, record: proxy_pb2.Record) -> None:
+        """A whole request of the proxy. Its durations are counted at once, the rest when somebody scrapes."""
+        status, method = record.status, l7.method_label(record.method)
+        sides = l7.sides(record)
+        key = Carried(method, record.protocol, status, record.verdict, sides)
         with self._lock:
-            self._totals["flows_processed"][("HTTP", "L7", "HTTP", verdict)] += 1
-            if verdict == "DROPPED":
-                self._totals["drop"][(reason_name(0), "HTTP")] += 1
-            if not entry.response:
-                return
-            method, reporter = l7.method_label(record.method), "client" if entry.egress else "server"
-            status = str(record.status) if 100 <= record.status <= 599 else "other"
-            self._totals["http_requests"][(method, record.protocol, status, reporter)] += 1
-            self._durations.setdefault((method, reporter), Durations()).add(record.duration_ns / 1e9)
+            self._carried[key] += 1
+            if status:
+                seconds = record.duration_ns / 1e9
+                for egress in sides:
+                    self._durations[method, egress].add(seconds)
 
     def count(self, record: bytes, src_identity: int, dst_identity: int) -> None:
         # The destination port of a reply is the client's: it counts nowhere and would make a key of its own.
@@ -127,7 +136,7 @@ class FlowMetrics:
         with self._lock:
             self._fold()
             totals = {name: list(counter.items()) for name, counter in self._totals.items()}
-            durations = {labels: (found.cumulative(), found.sum) for labels, found in self._durations.items()}
+            durations = [(key, found.cumulative(), found.sum) for key, found in self._durations.items()]
         for name, (help_text, labels) in METRICS.items():
             family = CounterMetricFamily(f"hubble_{name}", help_text, labels=labels)
             for values, total in totals[name]:
@@ -138,11 +147,15 @@ class FlowMetrics:
             "Quantiles of HTTP request duration in seconds",
             labels=("method", "reporter"),
         )
-        for labels_of, (buckets, total_seconds) in durations.items():
-            histogram.add_metric(labels_of, buckets, total_seconds)
+        for (method, egress), buckets, total_seconds in durations:
+            histogram.add_metric((method, _reporter(egress)), buckets, total_seconds)
         yield histogram
 
     def _fold(self) -> None:
+        carried, self._carried = self._carried, Counter()
+        for request, count in carried.items():
+            for name, values in _request_labels(request):
+                self._totals[name][values] += count
         pending, self._pending = self._pending, Counter()
         for key, count in pending.items():
             for name, values in self._labels(key):
@@ -185,6 +198,23 @@ class FlowMetrics:
                 return "other"
             self._ports.add(port)
         return str(port)
+
+
+def _request_labels(request: Carried) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """A request and its response are a flow each; a request is counted by what was answered, as Hubble does."""
+    status = str(request.status) if 100 <= request.status <= 599 else "other"
+    for egress in request.sides:
+        yield "flows_processed", ("HTTP", "L7", "HTTP", request.verdict)
+        if request.verdict == "DROPPED":
+            yield "drop", (reason_name(0), "HTTP")
+        if request.status:
+            answered = "FORWARDED" if request.verdict == "DROPPED" else request.verdict
+            yield "flows_processed", ("HTTP", "L7", "HTTP", answered)
+            yield "http_requests", (request.method, request.protocol, status, _reporter(egress))
+
+
+def _reporter(egress: bool) -> str:
+    return "client" if egress else "server"
 
 
 def reason_name(reason: int) -> str:

@@ -107,8 +107,8 @@ class Observer:
             return
         for entry in found:
             self.ring.append(entry)
-            self.metrics.request(entry)
         self.seen += len(found)
+        self.metrics.request(record)
 
     def lost_requests(self, count: int) -> None:
         """The proxy had no room for `count` records."""

@@ -1,6 +1,6 @@
 """The metric families of the proxy: what all workers counted over their lives, added up.
 
-In: Counts of each worker's connection, the workloads that the snapshot knows. Out: Prometheus families.
+In: Counts of each worker's connection, the workloads that the snapshot knows. Out: families, for `exposition`.
 
 Rules: 1. A worker sends what it counted since its last message, so nothing is counted twice, whoever restarts.
 2. A series whose source or destination workload is gone for `GRACE` seconds is dropped. 3. There are at most
@@ -13,16 +13,12 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from weft.daemon.proxy.frames import BadFrame
 from weft.policies.wire.pb import proxy_pb2 as pb
-
-if TYPE_CHECKING:
-    from prometheus_client.core import Metric
 
 #: Series of all families together. One of a histogram with 20 buckets is about 3 KB here and in a scrape.
 MAX_SERIES: Final = 10_000
@@ -36,19 +32,8 @@ WORKLOADS: Final = (
     ("source_workload", "source_workload_namespace"),
     ("destination_workload", "destination_workload_namespace"),
 )
+_ESCAPES: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,127}")
-HELP: Final = {
-    "istio_requests_total": "Requests carried, over HTTP and gRPC",
-    "istio_request_duration_milliseconds": "Duration of requests",
-    "istio_request_bytes": "Size of request bodies",
-    "istio_response_bytes": "Size of response bodies",
-    "istio_request_messages_total": "gRPC messages sent by clients",
-    "istio_response_messages_total": "gRPC messages sent by servers",
-    "istio_tcp_sent_bytes_total": "Bytes sent in responses of TCP connections",
-    "istio_tcp_received_bytes_total": "Bytes received in requests of TCP connections",
-    "istio_tcp_connections_opened_total": "TCP connections opened",
-    "istio_tcp_connections_closed_total": "TCP connections closed",
-}
 
 Labels = tuple[tuple[str, str], ...]
 Key = tuple[str, Labels]
@@ -63,9 +48,10 @@ class Family:
 
 @dataclass(slots=True)
 class Total:
-    """`value`: of a histogram the sum. `buckets`: not cumulative; the last is what lies above all bounds.
-    `shares`: of a gauge, by connection; it is their sum."""
+    """`labels`: as they are written in a scrape. `value`: of a histogram the sum. `buckets`: not cumulative; the
+    last is what lies above all bounds. `shares`: of a gauge, by connection; it is their sum."""
 
+    labels: str
     value: float = 0.0
     count: int = 0
     buckets: list[int] = field(default_factory=list)
@@ -84,7 +70,7 @@ class Described:
 
 
 class Counts:
-    """The ledger of a node, and a collector for a Prometheus registry."""
+    """The ledger of a node."""
 
     def __init__(self, max_series: int = MAX_SERIES, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_series = max_series
@@ -139,14 +125,6 @@ class Counts:
                     self.series -= 1
                     self.dropped += 1
 
-    def collect(self) -> Iterator[Metric]:
-        for name in sorted(self.families):
-            yield rendered(name, self.families[name])
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: which families there are is the proxy's to say."""
-        return iter(())
-
     def as_json(self, prefix: str = "") -> dict[str, Any]:
         """For Query("metrics-families"): {family: {type, bounds, series: [{labels, value, count, buckets}]}}."""
         return {
@@ -188,7 +166,7 @@ class Counts:
             if self.series >= self.max_series:
                 return None
             buckets = [0] * (len(family.bounds) + 1) if family.bounds else []
-            total = family.series[key[1]] = Total(buckets=buckets)
+            total = family.series[key[1]] = Total(written(key[1]), buckets=buckets)
             self.series += 1
         return total
 
@@ -222,26 +200,8 @@ def _lives(labels: dict[str, str], living: Container[tuple[str, str]]) -> bool:
     return True
 
 
-def rendered(name: str, family: Family) -> Metric:
-    from prometheus_client.core import Metric
-
-    metric = Metric(name.removesuffix("_total"), HELP.get(name, "Counted by the L7 proxy"), family.kind)
-    for labels, total in [*family.series.items()]:
-        named = dict(labels)
-        if family.kind == "histogram":
-            for bound, count in zip((*family.bounds, math.inf), accumulate(total.buckets), strict=True):
-                metric.add_sample(f"{name}_bucket", {**named, "le": _le(bound)}, count)
-            metric.add_sample(f"{name}_count", named, total.count)
-            metric.add_sample(f"{name}_sum", named, total.value)
-        else:
-            metric.add_sample(name, named, sum(total.shares.values()) if family.kind == "gauge" else total.value)
-    return metric
-
-
-def _le(bound: float) -> str:
-    """As Envoy and Istio write them, so that queries by `le` match: 0.5, 1, 10, +Inf. OpenMetrics wants 1.0; both
-    parse as the same number."""
-    return "+Inf" if bound == math.inf else f"{bound:.15g}"
+def written(labels: Labels) -> str:
+    return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels)
 
 
 def _series_json(labels: Labels, total: Total, family: Family) -> dict[str, Any]:

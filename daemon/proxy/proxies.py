@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from weft.daemon.netlink import NetlinkError
 from weft.daemon.observer.directory import Directory
+from weft.daemon.proxy import exposition
 from weft.daemon.proxy.counts import Counts
 from weft.daemon.proxy.feed import Feed
 from weft.daemon.proxy.processes import Launcher
@@ -127,7 +128,12 @@ class Proxies:
         if not await self.feed.wait_acknowledged(revision, ACK_WITHIN):
             log.warning("revision %d: not all workers of the proxy have it after %g s", revision, ACK_WITHIN)
 
-    async def before_scrape(self) -> None:
+    async def scraped(self, openmetrics: bool) -> str:
+        """The families, with what the workers counted until now."""
+        await self._flushed()
+        return await exposition.text(self.ledger.families, openmetrics)
+
+    async def _flushed(self) -> None:
         await self.feed.flush(FLUSH_WITHIN)
         self.ledger.retire(self._living())
 
@@ -181,7 +187,7 @@ class Proxies:
         return [_answer(worker, answer) for worker, answer in zip(asked, answers, strict=True)]
 
     async def families(self, prefix: str) -> dict[str, Any]:
-        await self.before_scrape()
+        await self._flushed()
         return self.ledger.as_json(prefix)
 
     async def _restart(self, which: str) -> list[dict[str, Any]]:

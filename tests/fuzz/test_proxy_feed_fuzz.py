@@ -11,7 +11,9 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from weft.daemon.proxy import exposition
 from weft.daemon.proxy.counts import Counts
 from weft.daemon.proxy.feed import Feed
 from weft.daemon.proxy.frames import BadFrame, Frames, framed
@@ -80,7 +82,10 @@ def test_the_ledger_holds_only_what_makes_sense(told: list[pb.Counts]) -> None:
         for total in family.series.values():
             assert (math.isfinite(total.value) and total.value >= 0) or family.kind != "counter"
             assert len(total.buckets) == (len(family.bounds) + 1 if family.bounds else 0)
-    assert all(metric.samples is not None for metric in ledger.collect())
+    text = asyncio.run(exposition.text(ledger.families, True)) + "# EOF\n"
+    assert {family.name for family in text_string_to_metric_families(text)} == {
+        name.removesuffix("_total") for name in ledger.families
+    }
 
 
 class Nobody:

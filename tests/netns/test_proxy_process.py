@@ -61,8 +61,7 @@ def serving(lab: Lab, other_than: int = 0) -> int:
         rows = [row for row in proxy(lab)["workers"] if row["state"] == "serving"]
         return [row["pid"] for row in rows if row["pid"] != other_than]
 
-    wait_for(pids, 10)
-    return pids()[0]
+    return int(wait_for(pids, 10)[0])
 
 
 def test_a_worker_is_started_beside_the_daemon_and_fed(lab: Lab) -> None:
@@ -215,10 +214,11 @@ def both(lab: Lab, *other_than: int) -> list[int]:
 
     def pids() -> list[int]:
         rows = [row for row in proxy(lab)["workers"] if row["state"] == "serving"]
-        return [row["pid"] for row in sorted(rows, key=lambda row: row["worker"])]
+        found = [row["pid"] for row in sorted(rows, key=lambda row: row["worker"])]
+        return found if len(found) == 2 and not {*found} & {*other_than} else []
 
-    wait_for(lambda: len(pids()) == 2 and not {*pids()} & {*other_than}, 15)
-    return pids()
+    found: list[int] = wait_for(pids, 15)
+    return found
 
 
 def listeners(lab: Lab) -> int:

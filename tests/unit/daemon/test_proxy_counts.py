@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from weft.daemon.proxy import exposition
 from weft.daemon.proxy.counts import GRACE, Counts
 from weft.daemon.proxy.frames import BadFrame
 from weft.policies.wire.pb import proxy_pb2 as pb
@@ -68,15 +67,12 @@ def test_a_worker_that_comes_back_goes_on_where_it_was() -> None:
 
 
 def test_histograms_are_cumulative_in_text_and_openmetrics_and_have_their_types() -> None:
-    ledger, registry = Counts(), CollectorRegistry()
-    registry.register(ledger)
+    ledger = Counts()
     ledger.add("one", measured(6.5, 1, 0, 2, 1))
     ledger.add("two", measured(0.5, 1, 0, 0, 0))
     ledger.add("one", counted(5))
-    for text, parse in (
-        (generate_latest(registry).decode(), parse_text),
-        (openmetrics.generate_latest(registry).decode(), parse_openmetrics),
-    ):
+    for openmetrics, parse in ((False, parse_text), (True, parse_openmetrics)):
+        text = asyncio.run(exposition.text(ledger.families, openmetrics)) + ("# EOF\n" if openmetrics else "")
         found = {family.name: family for family in parse(text)}
         assert found[DURATION].type == "histogram" and found["istio_requests"].type == "counter"
         samples = {
@@ -87,6 +83,14 @@ def test_histograms_are_cumulative_in_text_and_openmetrics_and_have_their_types(
         assert buckets == [2, 2, 4, 5]
         assert samples[f"{DURATION}_count", None] == 5 and samples[f"{DURATION}_sum", None] == 7
         assert [(s.name, s.value) for s in found["istio_requests"].samples] == [(REQUESTS, 5)]
+
+
+def test_label_values_may_hold_anything() -> None:
+    ledger = Counts()
+    labels = {"a": 'quote " backslash \\ newline \n end', "b": "", "c": "ünïcode"}
+    ledger.add("one", counted(1, labels))
+    (family,) = parse_text(asyncio.run(exposition.text(ledger.families, False)))
+    assert family.samples[0].labels == labels
 
 
 def test_a_gauge_is_the_sum_of_those_who_live() -> None:
