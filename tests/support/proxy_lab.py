@@ -192,6 +192,10 @@ class ProxyLab:
         for pod in pods:
             self._declared.pods.pop(pod.name, None)
 
+    @property
+    def pods(self) -> dict[str, Pod]:
+        return self._declared.pods
+
     @staticmethod
     def host(service: str) -> str:
         return f"{service}.default.svc.cluster.local"
