@@ -164,7 +164,7 @@ class ClusterMap:
         host, port = f"@{address[0]}", address[1]
         destination = self.destinations.get((host, port))
         if destination is None:
-            destination = self.destinations[host, port] = Destination(host, self._world.workload, self.rows)
+            destination = self.destinations[host, port] = Destination((host, port), self._world.workload, self.rows)
             destination.at(*address)
         self._put(view, levels.DEFAULT, "", destination, (), "")
         return view
@@ -217,7 +217,7 @@ class ClusterMap:
         """The destination's endpoints as they are now; those that are gone."""
         destination = self.destinations.get((host, port))
         if destination is None:
-            destination = Destination(f"{host}:{port}", self._world.workload, self.rows)
+            destination = Destination((host, port), self._world.workload, self.rows)
             self.destinations[host, port] = destination
         item, entry = self._port(host, port), self._entry(host)
         destination.open = entry is not None and entry.resolution is Resolution.NONE
@@ -254,17 +254,17 @@ class ClusterMap:
         del self._groups[group.look, group.destination]
         self._restless.pop(group, None)
         group.close()
-        group.destination.users -= 1
+        destination = group.destination
+        destination.users -= 1
+        if not destination.users:
+            del self.destinations[destination.place]
+            destination.close()
 
     def _forget_unused(self, now: bool = False) -> None:
         for key, view in list(self.views.items()):
             if not view.holds and (now or not view.used):
                 self._dismiss(key)
             view.used = False
-        for place, destination in list(self.destinations.items()):
-            if not destination.users:
-                destination.close()
-                del self.destinations[place]
 
     # names and ports
 

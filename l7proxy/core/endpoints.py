@@ -107,10 +107,11 @@ class Destination:
     """`endpoints` by (ip, port), in the snapshot's order. `revision` grows with each change of them. `open`: any
     address may be one, and becomes one when it is asked for. `users`: groups."""
 
-    __slots__ = ("_rows", "_whose", "endpoints", "name", "open", "revision", "users")
+    __slots__ = ("_rows", "_whose", "endpoints", "name", "open", "place", "revision", "users")
 
-    def __init__(self, name: str, whose: Callable[[str], Workload], rows: Rows) -> None:
-        self.name, self._whose, self._rows = name, whose, rows
+    def __init__(self, place: tuple[str, int], whose: Callable[[str], Workload], rows: Rows) -> None:
+        self.place, self.name = place, f"{place[0]}:{place[1]}"
+        self._whose, self._rows = whose, rows
         self.open = False
         self.users = 0
         self.endpoints: dict[tuple[str, int], Backend] = {}
@@ -163,7 +164,7 @@ def wanted(
 ) -> Iterator[Wanted]:
     """`resolved`: a name's addresses as they are known now, none yet: ()."""
     for backend in item.backends:
-        if is_address(backend.ip):
+        if entry is None or is_address(backend.ip):
             yield Wanted.of_item(backend, whose)
     if entry is None:
         return

@@ -32,6 +32,9 @@ from weft.policies.mesh.model import Balance, LoadBalancer, Outlier
 #: Of consistent hashing, that a group keeps: one for each share, and those that an endpoint's return brings back.
 MOST_TABLES: Final = 4
 
+#: Places that keys fall on between shares: a prime, so that it has nothing in common with the sizes of tables.
+_GRAINS: Final = 10_007
+
 _WEIGHED: Final = (Balance.LEAST_REQUEST, Balance.ROUND_ROBIN)
 
 
@@ -131,15 +134,17 @@ class Group:
             return self._only.pick(key, fit)
         if not self._pickers:
             return None
-        first = self._drawn()
+        first = self._drawn(key)
         chosen = self._pickers[first].pick(key, fit)
         if chosen is None:
             others = (one.pick(key, fit) for at, one in enumerate(self._pickers) if at != first)
             chosen = next((one for one in others if one is not None), None)
         return chosen
 
-    def _drawn(self) -> int:
-        at, point = 0, self._draw() * self._bounds[-1]
+    def _drawn(self, key: int | None) -> int:
+        """Of the shares. A key always meets the same, as long as their weights are what they are."""
+        drawn = self._draw() if key is None else key % _GRAINS / _GRAINS
+        at, point = 0, drawn * self._bounds[-1]
         while at + 1 < len(self._bounds) and point >= self._bounds[at]:
             at += 1
         return at

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from cluster_lab import Lab
 from weft.bpf import shared
 from weft.bpf import sys as bpf
 from weft.bpf.abi import MapKind
 from weft.bpf.shared import ACTIVE, COLUMNS, EJECTED, NoColumn, OtherShape, Shared
+from weft.l7proxy.core.stream import Failure
+from weft.policies.mesh.model import ConnectionPool, Outlier
 
 pytestmark = pytest.mark.root
 
@@ -137,6 +140,32 @@ def test_who_reads_ejections_takes_the_latest(fd: int, lock: Path) -> None:
     one, other = Shared(fd, lock).row("", "b", "c"), Shared(fd, lock).row("", "b", "c")
     one.mine[EJECTED], other.mine[EJECTED] = 1000, 3000
     assert one.greatest(EJECTED) == 3000
+
+
+def test_two_workers_share_limits_loads_and_ejections(fd: int, lock: Path) -> None:
+    one, other = (Lab(rows=Shared(fd, lock)) for _ in range(2))
+    for lab in (one, other):
+        pool = ConnectionPool(http2_max_requests=3)
+        lab.policy(
+            pool=pool, outlier=Outlier(consecutive_5xx=1, interval=1.0, base_ejection=2.0, max_ejection_percent=50)
+        )
+        lab.serve("10.0.1.1", "10.0.1.2")
+        lab.cluster()
+        lab.after(2)
+    busy, idle = one.cluster().group.members
+    for _ in range(2):
+        one.open(endpoint=busy)
+    one.connector.open_all()
+    assert {other.pick().ip for _ in range(50)} == {idle.ip}
+    sinks = [other.open()[0] for _ in range(2)]
+    other.connector.open_all()
+    assert [sink.failure for sink in sinks] == [None, Failure.OVERFLOW]
+    one.call(500, idle)
+    other.after(0.2)
+    assert {other.pick().ip for _ in range(50)} == {busy.ip}
+    one.after(4)
+    other.after(4)
+    assert idle.ip in {other.pick().ip for _ in range(50)}
 
 
 def test_workers_find_the_pinned_map(lock: Path) -> None:

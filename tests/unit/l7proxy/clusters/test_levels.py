@@ -134,6 +134,18 @@ def test_a_subset_that_is_taken_back_is_no_cluster_any_more() -> None:
     assert lab.cluster("v1") is None
 
 
+def test_a_destination_that_nobody_saw_for_a_while_is_seen_as_it_is_now() -> None:
+    """Between the two, nobody had a view of it."""
+    lab = Lab()
+    subsets(lab)
+    lab.cluster("v1")
+    lab.declare()
+    lab.add(pod("10.0.1.9", "orders-9", version="v1"))
+    lab.serve("10.0.1.9")
+    lab.declare(rule())
+    assert lab.pick(subset="v1").ip == "10.0.1.9"
+
+
 def test_a_pod_that_changes_its_labels_changes_subsets() -> None:
     lab = Lab()
     subsets(lab)

@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 
 from cluster_lab import Lab, anybody, pod
+from weft.l7proxy.core.hashring import hashed
 from weft.l7proxy.core.localities import loads
-from weft.policies.mesh.model import Balance, LoadBalancer, Locality, Outlier
+from weft.policies.mesh.model import Balance, HashKey, LoadBalancer, Locality, Outlier
 from weft.policies.snapshot import BackendItem
 
 OUTLIER = Outlier(consecutive_5xx=1, max_ejection_percent=100)
@@ -112,6 +113,17 @@ def test_distribute_gives_each_locality_its_share() -> None:
     assert set(counted) == {"10.0.1.1", "10.0.1.2", "10.0.1.4"}
     assert abs(counted["10.0.1.4"] - 2000) <= 120
     assert abs(counted["10.0.1.1"] - 4000) <= 60, "the two of a share take turns"
+
+
+def test_a_key_meets_the_same_endpoint_among_shares() -> None:
+    shares = (("eu/*", 50), ("us/*", 50))
+    lab = placed()
+    balancer = LoadBalancer(Balance.HASH, HashKey(source_ip=True), locality=Locality(distribute=(("*", shares),)))
+    lab.policy(balancer)
+    chosen = [{lab.pick(hashed(b"%d" % key)).ip for _ in range(5)} for key in range(200)]
+    assert all(len(one) == 1 for one in chosen)
+    far = sum(one == {"10.0.1.4"} for one in chosen)
+    assert 70 < far < 130
 
 
 def test_distribute_for_other_clients_changes_nothing() -> None:
