@@ -34,12 +34,15 @@ def redirect(rule: Field) -> Redirect | None:
     prefix, authority = field.get("prefixRewrite"), field.get("authority")
     if derived is not None and field.get("port") is not None:
         raise derived.invalid("port and derivePort exclude each other")
+    host, own_port = _authority(authority) if authority is not None and authority.string() else ("", 0)
+    if own_port and (derived is not None or field.get("port") is not None) and authority is not None:
+        raise authority.invalid("has a port, and there is another beside it")
     if prefix is not None and text_of(field, "uri"):
         raise prefix.invalid("uri and prefixRewrite exclude each other")
     found = Redirect(
         scheme=scheme.one_of(("http", "https", "")) if scheme is not None else "",
-        host=_authority(authority) if authority is not None and authority.string() else "",
-        port=optional_port(field),
+        host=host,
+        port=optional_port(field) or own_port,
         derive_port=_DERIVED[derived.one_of(_DERIVED)] if derived is not None else "",
         path=_path(field, "uri"),
         prefix=_path(field, "prefixRewrite") if prefix is not None else None,
@@ -58,16 +61,16 @@ def _path(field: Field, name: str) -> str:
     return text
 
 
-def _authority(field: Field) -> str:
-    """`host` or `host:port`."""
+def _authority(field: Field) -> tuple[str, int]:
+    """`host` or `host:port`; 0: no port."""
     text = field.string()
     name, colon, port = text.rpartition(":")
-    if not (colon and port.isascii() and port.isdigit() and len(port) <= 5):
-        name = text
+    if not (colon and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536) or text.endswith("]"):
+        name, port = text, "0"
     bare = name.removeprefix("[").removesuffix("]")
-    if not bare or any(sign <= " " or sign in "/@?#\x7f" for sign in bare):
+    if not bare or any(sign <= " " or sign in "/@?#\x7f" for sign in bare) or (":" in bare and bare == name):
         raise field.invalid(f"{shown(text)} is no authority: host, or host:port")
-    return text
+    return name, int(port)
 
 
 def direct(rule: Field, findings: Findings) -> DirectResponse | None:
@@ -108,7 +111,9 @@ def rewrite(rule: Field) -> Rewrite | None:
     field.record("uri", "authority", "uriRegexRewrite")
     uri, expression = _path(field, "uri"), field.get("uriRegexRewrite")
     given = field.get("authority")
-    authority = _authority(given) if given is not None and given.string() else ""
+    authority = given.string() if given is not None else ""
+    if given is not None and authority:
+        _authority(given)
     if uri and expression is not None:
         raise expression.invalid("uri and uriRegexRewrite exclude each other")
     if not uri and not authority and expression is None:

@@ -166,6 +166,21 @@ FIELDS: dict[str, tuple[str, str, object]] = {
         Redirect(path="/new"),
     ),
     "F21 redirect to a host": ("redirect: {authority: x.com}", "redirect", Redirect(host="x.com")),
+    "F21 redirect to a host and port": (
+        "redirect: {authority: 'x.com:81'}",
+        "redirect",
+        Redirect(host="x.com", port=81),
+    ),
+    "F21 redirect to an IPv6 address": (
+        "redirect: {authority: '[fd00::1]:81'}",
+        "redirect",
+        Redirect(host="[fd00::1]", port=81),
+    ),
+    "F21 rewrite to a host and port": (
+        "rewrite: {authority: 'x.com:81'}",
+        "rewrite",
+        Rewrite(authority="x.com:81"),
+    ),
     "F21 redirect to https": ("redirect: {scheme: https}", "redirect", Redirect(scheme="https")),
     "F21 redirect to a port": ("redirect: {port: 8443}", "redirect", Redirect(port=8443)),
     "F21 redirect, port of the request": (
@@ -521,6 +536,21 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "F21 redirect with a line break": ('redirect: {uri: "/a\\r\\nx: y"}', "redirect.uri", "no path may have"),
     "F21 redirect to an authority with a path": (
         "redirect: {authority: a/b}",
+        "redirect.authority",
+        "is no authority",
+    ),
+    "F21 redirect to two ports": (
+        "redirect: {authority: 'a:1', port: 2}",
+        "redirect.authority",
+        "another beside it",
+    ),
+    "F21 redirect to a port that is none": (
+        "redirect: {authority: 'a:0'}",
+        "redirect.authority",
+        "is no authority",
+    ),
+    "F21 redirect to an address without brackets": (
+        "redirect: {authority: 'fd00::1'}",
         "redirect.authority",
         "is no authority",
     ),
