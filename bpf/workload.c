@@ -29,7 +29,7 @@ static __always_inline int weft_pass(struct __sk_buff *skb, const struct weft_fl
 	weft_count(flow->endpoint.ep_id, flow->direction, WEFT_OK, skb->len);
 	if (!flow->steered)
 		return WEFT_NEXT;
-	if (flow->direction == WEFT_INGRESS)
+	if (flow->direction == WEFT_INGRESS || flow->waited)
 		return weft_turn_round();
 	skb->mark |= flow->mark;
 	return WEFT_NEXT;

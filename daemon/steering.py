@@ -37,7 +37,7 @@ FIRST_PORT, LAST_PORT = 61000, 65535
 DEVICE, PEER = "weft-p0", "weft-p1"
 ADDRESS: Final = "127.0.0.2"
 TABLE: Final = 15001
-FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
+FAMILIES: Final = (socket.AF_INET, socket.AF_INET6) if Path("/proc/sys/net/ipv6").exists() else (socket.AF_INET,)
 EARLY_DEMUX, PORTS = "ipv4/tcp_early_demux", "ipv4/ip_local_port_range"
 DEFAULT_PORTS: Final = (32768, 60999)
 SYSCTLS: Final = {
@@ -79,6 +79,8 @@ def gap(mark: int, rules: Iterable[netlink.Rule], routes: Iterable[int]) -> Gap:
 class Steering:
     def __init__(self, kernel: PinnedKernel, programs: Programs, mark: int = MARK) -> None:
         self._kernel, self._programs, self.mark = kernel, programs, mark
+        self._sinks: list[socket.socket] = []
+        self._sunk = (0, 0)  # device and port of the sinks
 
     def prepare(self) -> None:
         """Device, rules, routes, program; then the programs know that the node has a proxy, and what needs one is
@@ -89,6 +91,7 @@ class Steering:
         row = self._kernel.proxy()
         self._kernel.tell_proxy(ProxyRow(_netns_cookie(), index, row.port, FIRST_PORT))
         self._kernel.has_proxy(True)
+        self._sink(index, row.port or PORT)
 
     def enable(self, mark: int = 0, port: int = PORT) -> None:
         """The proxy listens on `port`: from now on it gets what is its own. `mark` 0: the one that was prepared."""
@@ -97,6 +100,7 @@ class Steering:
             self.prepare()
         self._kernel.tell_proxy(self._kernel.proxy()._replace(port=port))
         self._kernel.mark_proxy(self.mark)
+        self._sink(netlink.link_index(DEVICE), port)
 
     def disable(self) -> None:
         """There is no proxy for the time being: what needs one is refused at once."""
@@ -108,6 +112,7 @@ class Steering:
         self.disable()
         self._kernel.has_proxy(False)
         self._programs.detach_proxy()
+        self._close_sinks()
         remove()
 
     def whole(self) -> bool:
@@ -117,6 +122,21 @@ class Steering:
         set_so = bool(index) and all(_get(name) in ("", value) for name, value in SYSCTLS.items())
         set_so = set_so and _ports()[1] == LAST_PORT
         return set_so and not any(missing) and self._programs.proxy_attached(index)
+
+    def _sink(self, index: int, port: int) -> None:
+        """Listeners at weft-p0, on the port after the proxy's: nobody is ever accepted there. Where one is found,
+        the kernel gives way to a new connection on the ports of one in TIME_WAIT (bpf/proxy.c). While this process
+        is away such a connection waits a second longer."""
+        if self._sunk == (index, port):
+            return
+        self._close_sinks()
+        self._sinks = [_sink(family, port + 1) for family in FAMILIES]
+        self._sunk = index, port
+
+    def _close_sinks(self) -> None:
+        for each in self._sinks:
+            each.close()
+        self._sinks, self._sunk = [], (0, 0)
 
     def _make_device(self) -> int:
         index = netlink.ensure_pair(DEVICE, PEER)
@@ -133,6 +153,22 @@ class Steering:
             netlink.add_rule(rule)
         for rule in found.strangers:
             netlink.remove_rule(rule)
+
+
+def _sink(family: int, port: int) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, DEVICE.encode())
+        opened.bind(("", port))
+        opened.listen(1)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def remove() -> None:

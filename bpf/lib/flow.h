@@ -23,6 +23,7 @@ struct weft_flow {
 	__u8 proxied; /* WEFT_CT_F_TO_PROXY or FROM_PROXY: the connection is the proxy's */
 	__u8 unjudged; /* what it asked for is the proxy's to judge */
 	__u8 steered; /* it goes to the proxy */
+	__u8 waited; /* a SYN for a connection of the proxy's in TIME_WAIT */
 	__u8 audit; /* denials pass, and say so */
 	__u8 direction; /* of the packet */
 	__u8 origin; /* direction of the packet that opened the connection */

@@ -78,11 +78,10 @@ static __always_inline int weft_bears(struct bpf_sock *sk, __u32 mark)
 }
 
 /* Not the host's own, which may listen on any address at the service's port. A connection that is opening has no mark
- * to show yet, and one in TIME_WAIT none any more: those of a known connection are the proxy's. A SYN for one in
- * TIME_WAIT goes to the listener: the kernel would look for one at the service's address. */
-static __always_inline int weft_is_proxys(struct bpf_sock *sk, const struct weft_packet *packet, __u32 mark)
+ * to show yet, and one in TIME_WAIT none any more: those of a known connection are the proxy's. */
+static __always_inline int weft_is_proxys(struct bpf_sock *sk, __u32 mark)
 {
-	if (sk->state == WEFT_TCP_LISTEN || (sk->state == WEFT_TCP_TIME_WAIT && weft_is_syn(packet)))
+	if (sk->state == WEFT_TCP_LISTEN)
 		return 0;
 	return !bpf_sk_fullsock(sk) || weft_bears(sk, mark);
 }
@@ -119,7 +118,7 @@ static __always_inline int weft_proxy_listens(struct __sk_buff *skb, const struc
 
 /* At tc ingress. 0: nobody is there to take it. Fragments are put together before they meet a socket: for them the
  * mark has to do. An established socket is found by the mark alone, too, should assigning fail. */
-static __always_inline int weft_assign(struct __sk_buff *skb, const struct weft_flow *flow)
+static __always_inline int weft_assign(struct __sk_buff *skb, struct weft_flow *flow)
 {
 	struct bpf_sock *sk;
 	int known = 0;
@@ -128,7 +127,9 @@ static __always_inline int weft_assign(struct __sk_buff *skb, const struct weft_
 		return 1;
 	sk = weft_socket(skb, &flow->packet, 0);
 	if (sk) {
-		known = weft_is_proxys(sk, &flow->packet, flow->mark);
+		/* a new connection is the listener's: the kernel would look for one at the service's address */
+		flow->waited = sk->state == WEFT_TCP_TIME_WAIT && weft_is_syn(&flow->packet);
+		known = !flow->waited && weft_is_proxys(sk, flow->mark);
 		if (known)
 			bpf_sk_assign(skb, sk, 0);
 		bpf_sk_release(sk);

@@ -203,6 +203,51 @@ print("same" if got.digest() == hashlib.sha256(sent).digest() else "other")
 """
 
 
+#: Lets go first, so the waiting is the proxy's.
+CURT_SERVER = """
+import socket
+server = socket.create_server(("::", {port}), family=socket.AF_INET6, dualstack_ipv6=True)
+print("ready", flush=True)
+while True:
+    conn, _ = server.accept()
+    conn.recv(1)
+    conn.close()
+"""
+
+SAME_PORT = """
+import socket, time
+for _ in range(3):
+    conn = socket.socket(socket.AF_INET6 if {family} == 6 else socket.AF_INET)
+    conn.settimeout(0.9)
+    conn.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    conn.bind(("", {mine}))
+    try:
+        conn.connect(("{address}", {port}))
+        conn.sendall(b"x")
+        print("ended" if not conn.recv(1) else "odd")
+    except OSError as error:
+        print(error)
+    conn.close()
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("direction", [EGRESS, INGRESS])
+def test_a_client_may_use_its_port_again_at_once(
+    lab: SteeringLab, proxy: None, direction: Direction, family: int
+) -> None:
+    """As against a server without a proxy, whose end waits as well."""
+    port = 8110 + family + 10 * direction
+    server = lab.python("b", CURT_SERVER.format(port=port))
+    assert server.stdout and server.stdout.readline() == "ready\n"
+    subject, peer = (A, B) if direction is EGRESS else (B, A)
+    lab.declare(judged("one", subject, peer, port, direction))
+    code = SAME_PORT.format(family=family, mine=23456, address=lab.ip("b", family), port=port)
+    assert lab.python("a", code).communicate(timeout=10)[0].splitlines() == ["ended"] * 3
+    assert len(lab.stop_proxy()) == 3
+
+
 # --- services -----------------------------------------------------------------------------------------------------
 
 
