@@ -19,16 +19,34 @@ from weft.l7proxy.core.http2.heads import Malformed, ResponseHead, response_head
 from weft.l7proxy.core.http2.hpack import Oversize
 from weft.l7proxy.core.http2.streams import Stream
 from weft.l7proxy.core.limits import Limits
-from weft.l7proxy.core.stream import Failure, Headers, Request, Reset, Response, ResponseSink, Transport
+from weft.l7proxy.core.stream import Failure, Headers, Request, Reset, Response, ResponseSink, Transport, Upstream
 
 _NO_ADDRESS: Final = ("", 0)
 _REFUSED: Final = Reset.REFUSED_STREAM.value
+
+
+class _Nobody:
+    """Stands behind a stream that is over, so that no cycle is left of it."""
+
+    def opened(self, upstream: Upstream) -> None: ...
+    def informational(self, response: Response) -> None: ...
+    def response(self, response: Response, end: bool) -> None: ...
+    def response_body(self, data: bytes) -> None: ...
+    def response_end(self, trailers: Headers | None) -> None: ...
+    def failed(self, failure: Failure, detail: str) -> None: ...
+    def pause_request(self) -> None: ...
+    def resume_request(self) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
 
 
 class ClientStream(Stream):
     """`id` 0: opened, not requested as yet. `answered`: the final head has come."""
 
     __slots__ = ("answered", "fresh", "head_only", "sink")
+
+    sink: ResponseSink
 
     def __init__(self, connection: Client, sink: ResponseSink, fresh: bool) -> None:
         Stream.__init__(self, connection, 0)
@@ -56,7 +74,13 @@ class ClientStream(Stream):
         self.begun, self.open_out = True, not end
         connection.write_headers(self.id, headers, end)
 
+    def let_go(self) -> ResponseSink:
+        """It is over: who stood behind it is to be told one last thing."""
+        sink, self.sink = self.sink, _NOBODY
+        return sink
+
     def close(self, reason: Reset) -> None:
+        self.sink = _NOBODY
         if self.id:
             Stream.close(self, reason)
             return
@@ -72,13 +96,14 @@ class ClientStream(Stream):
 
     def ended(self, trailers: Headers | None) -> None:
         """A whole answer before our request's end: the rest of it is not wanted any more."""
+        sink = self.let_go()
         if not self.answered:
             self.close(Reset.PROTOCOL_ERROR)
-            self.sink.failed(Failure.PROTOCOL, "a response without a head")
+            sink.failed(Failure.PROTOCOL, "a response without a head")
             return
         if self.open_out:
             self.close(Reset.CANCEL)
-        self.sink.response_end(trailers)
+        sink.response_end(trailers)
 
     def broken(self, reason: Reset, detail: str, code: int = -1) -> None:
         if code == _REFUSED:
@@ -87,7 +112,7 @@ class ClientStream(Stream):
             failure = Failure.PROTOCOL
         else:
             failure = Failure.RESET
-        self.sink.failed(failure, detail)
+        self.let_go().failed(failure, detail)
 
     def ask_to_pause(self) -> None:
         self.sink.pause_request()
@@ -161,7 +186,7 @@ class Client(Connection):
         if failure is not None:
             stream.open_in = stream.open_out = False
             self.over(stream)
-            stream.sink.failed(*failure)
+            stream.let_go().failed(*failure)
             return False
         stream.id = self._next
         self._next += 2
@@ -246,11 +271,12 @@ class Client(Connection):
         if stream.length > 0:
             raise StreamFault(stream.id, Reset.PROTOCOL_ERROR, "less DATA than content-length")
         stream.open_in = False
+        sink = stream.let_go()
         if stream.open_out:
             stream.close(Reset.CANCEL)
         else:
             self.forget(stream, frames.END_STREAM)
-        stream.sink.response(Response(status, head.headers.copy(), length=length, version="2"), True)
+        sink.response(Response(status, head.headers.copy(), length=length, version="2"), True)
 
     # The end
 
@@ -271,7 +297,7 @@ class Client(Connection):
             del self._unbegun[stream]
             stream.open_in = stream.open_out = False
             self.over(stream)
-            stream.sink.failed(failure, detail)
+            stream.let_go().failed(failure, detail)
 
     def abandon(self, reason: Reset, detail: str) -> None:
         """We found the server at fault, or hang up."""
@@ -294,6 +320,6 @@ class Client(Connection):
                 stream.open_in = stream.open_out = False
                 stream.backlog = None
                 self.over(stream)
-                stream.sink.failed(failure, "connection lost")
+                stream.let_go().failed(failure, "connection lost")
         self.abandon(Reset.CANCEL, "connection lost")
         self.out.clear()

@@ -23,6 +23,19 @@ _DRAIN: Final = b"weftdrai"  # the PING whose answer says that the first GOAWAY 
 _DRAIN_WAIT: Final = 1.0  # seconds, for a peer that answers no PING
 
 
+class _Nobody:
+    """Stands behind a stream that was begun here."""
+
+    def body(self, data: bytes) -> None: ...
+    def end(self, trailers: Headers | None) -> None: ...
+    def gone(self, reason: Reset) -> None: ...
+    def pause_response(self) -> None: ...
+    def resume_response(self) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
 class ServerStream(Stream):
     """`patient`: it may be silent for long. `seen`, `since`: how much of the body
     there was when it was last looked at, and since when there is no more."""
@@ -59,6 +72,11 @@ class ServerStream(Stream):
             self.close(Reset.NO_ERROR)
         else:
             self.connection.forget(self, frames.END_STREAM)
+            self.sink = _NOBODY
+
+    def close(self, reason: Reset) -> None:
+        Stream.close(self, reason)
+        self.sink = _NOBODY
 
     def close_after(self) -> None:
         connection = self.connection
@@ -72,26 +90,14 @@ class ServerStream(Stream):
         self.sink.end(trailers)
 
     def broken(self, reason: Reset, detail: str, code: int = -1) -> None:
-        self.sink.gone(reason)
+        sink, self.sink = self.sink, _NOBODY
+        sink.gone(reason)
 
     def ask_to_pause(self) -> None:
         self.sink.pause_response()
 
     def ask_to_resume(self) -> None:
         self.sink.resume_response()
-
-
-class _Nobody:
-    """Stands behind a stream that was begun here."""
-
-    def body(self, data: bytes) -> None: ...
-    def end(self, trailers: Headers | None) -> None: ...
-    def gone(self, reason: Reset) -> None: ...
-    def pause_response(self) -> None: ...
-    def resume_response(self) -> None: ...
-
-
-_NOBODY: Final = _Nobody()
 
 
 class Server(Connection):
@@ -198,7 +204,9 @@ class Server(Connection):
         stream.open_in = not end
         stream.sink = _NOBODY
         self.streams[id] = stream
-        stream.sink = self._handler.request(request, stream, end)
+        sink = self._handler.request(request, stream, end)
+        if stream.open_in or stream.open_out:
+            stream.sink = sink
 
     def _answer(self, id: int, end: bool, status: int) -> None:
         """By ourselves. Counted, for it costs the client nothing."""
