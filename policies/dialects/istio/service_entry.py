@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import msgspec
 
@@ -32,7 +32,7 @@ def parse_service_entry(root: Field, ref: ObjectRef) -> ServiceEntry:
     findings = Findings()
     location, selector, names = spec.get("location"), spec.get("workloadSelector"), spec.get("subjectAltNames")
     where = location.one_of(("MESH_EXTERNAL", "MESH_INTERNAL")) if location is not None else "MESH_EXTERNAL"
-    ports, endpoints = _ports(spec, findings), spec.get("endpoints")
+    ports = _ports(spec, findings)
     named = {each.name for each in ports}
     if names is not None and [item.text() for item in names.items()]:
         findings.warn(names, "names of servers are verified with mutual TLS alone, which is not in effect yet")
@@ -43,7 +43,7 @@ def parse_service_entry(root: Field, ref: ObjectRef) -> ServiceEntry:
         ports=ports,
         resolution=_resolution(spec),
         external=where == "MESH_EXTERNAL",
-        endpoints=tuple(endpoint(item, findings, named) for item in endpoints.items()) if endpoints else (),
+        endpoints=tuple(_endpoints(spec, findings, named)),
         selector=selector_labels(selector, "labels") if selector is not None else (),
         clients=export_to(spec, ref.namespace, nobody=True),
         created=created_of(root),
@@ -126,6 +126,18 @@ def _port(item: Field, findings: Findings) -> EntryPort:
     )
 
 
+def _endpoints(spec: Field, findings: Findings, ports: Collection[str]) -> Iterator[EntryEndpoint]:
+    field = spec.get("endpoints")
+    for item in field.items() if field is not None else ():
+        if not text_of(item, "address") and text_of(item, "network"):
+            findings.warn(item, "is behind the gateway of another network, where Weft does not send: left out")
+            continue
+        found = endpoint(item, findings, ports)
+        if _resolution(spec) is Resolution.STATIC and not is_address(found.address):
+            raise item.need("address").invalid(f"{shown(found.address)} is no address, which STATIC needs")
+        yield found
+
+
 def endpoint(field: Field, findings: Findings, ports: Collection[str] | None) -> EntryEndpoint:
     """`ports`: names of the entry's; None: any, it is a WorkloadEntry."""
     field.record(*_ENDPOINT)
@@ -178,8 +190,8 @@ def _check(spec: Field, entry: ServiceEntry, findings: Findings) -> None:
         raise spec.need("addresses").invalid("prefixes go with resolution NONE and STATIC alone")
     if mode is Resolution.NONE and entry.endpoints:
         raise spec.need("endpoints").invalid("resolution NONE goes to the address that was asked for: no endpoints")
-    if mode is not Resolution.STATIC and selector is not None:
-        findings.warn(selector, f"is meant for resolution STATIC, not {mode}")
+    if mode is Resolution.NONE and selector is not None:
+        findings.warn(selector, "has no effect with resolution NONE, which goes to the address that was asked for")
     _check_endpoints(spec, entry)
     if mode is Resolution.NONE and any(each.target_port for each in entry.ports):
         findings.warn(spec.need("ports"), "targetPort has no effect with resolution NONE")
@@ -196,10 +208,6 @@ def _check(spec: Field, entry: ServiceEntry, findings: Findings) -> None:
 
 def _check_endpoints(spec: Field, entry: ServiceEntry) -> None:
     mode, field = entry.resolution, spec.get("endpoints")
-    if mode is Resolution.STATIC and field is not None:
-        for item, each in zip(field.items(), entry.endpoints, strict=True):
-            if not is_address(each.address):
-                raise item.need("address").invalid(f"{shown(each.address)} is no address, which STATIC needs")
     if mode is Resolution.DNS_ROUND_ROBIN and len(entry.endpoints) > 1 and field is not None:
         raise field.invalid("DNS_ROUND_ROBIN takes one endpoint at most")
     if mode in _DNS and not entry.endpoints and any(is_wildcard(name) for name in entry.hosts):

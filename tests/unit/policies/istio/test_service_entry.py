@@ -69,6 +69,11 @@ ACCEPTED: dict[str, tuple[str, str, object]] = {
         "selector",
         (("app", "x"),),
     ),
+    "a selector with DNS": (
+        "hosts: [a.com]\nresolution: DNS\nworkloadSelector: {labels: {app: x}}",
+        "selector",
+        (("app", "x"),),
+    ),
     "for all namespaces": ("hosts: [a.com]", "clients", None),
     "for its own": ("hosts: [a.com]\nexportTo: ['.']", "clients", ("shop",)),
     "for nobody": ("hosts: [a.com]\nexportTo: ['~']", "clients", ()),
@@ -102,9 +107,9 @@ WARNED = {
         "hosts: [a.com]\nresolution: STATIC\nworkloadSelector: {}",
         "every workload of the namespace",
     ),
-    "a selector with DNS": (
-        "hosts: [a.com]\nresolution: DNS\nworkloadSelector: {labels: {a: b}}",
-        "is meant for resolution STATIC",
+    "a selector without resolution": (
+        "hosts: [a.com]\nworkloadSelector: {labels: {a: b}}",
+        "no effect with resolution NONE",
     ),
     "names of servers": ("hosts: [a.com]\nsubjectAltNames: [x]", "mutual TLS"),
     "a weight of 0": (
@@ -119,6 +124,13 @@ WARNED = {
 def test_what_is_said(spec: str, said: str) -> None:
     (warning,) = service_entry(spec).warnings
     assert said in warning and warning.startswith("spec.")
+
+
+def test_an_endpoint_of_another_network_is_left_out_and_told() -> None:
+    found = service_entry("hosts: [a.com]\nresolution: STATIC\nendpoints: [{network: far}, {address: 10.0.0.1}]")
+    assert found.endpoints == (EntryEndpoint("10.0.0.1"),)
+    (warning,) = found.warnings
+    assert warning.startswith("spec.endpoints[0]: is behind the gateway")
 
 
 REFUSED: dict[str, tuple[str, str, str]] = {
