@@ -199,10 +199,6 @@ class Exchange(Streaming):
             asked = milliseconds(head.get(TIMEOUT))
             if asked is not None:
                 self._timeout = asked / 1000
-        per_try = self.retry.per_try_timeout
-        if per_try and 0 < self._timeout <= per_try:
-            self.retry = self.retry.copy()
-            self.retry.per_try_timeout = 0.0  # the whole request's comes first
 
     def _consider(self, plan: Plan) -> None:
         """All that may answer before a destination does."""

@@ -41,6 +41,7 @@ class Mirror:
         "_pieces",
         "_reports",
         "_request",
+        "_sent",
         "_size",
         "_trailers",
         "_upstream",
@@ -58,7 +59,7 @@ class Mirror:
         self._pieces: list[bytes] = []
         self._trailers: Headers | None = None
         self._size, self._opened_at, self._patience = 0, 0.0, PATIENCE
-        self._open = self._ended = self._finished = self._paused = self._reports = False
+        self._open = self._ended = self._finished = self._paused = self._reports = self._sent = False
         self.deadline = NEVER
 
     def start(self, peer: Peer, protocol: str, timeout: float, end: bool) -> None:
@@ -105,7 +106,12 @@ class Mirror:
         self._ended, self._trailers = True, trailers
         self.deadline = self.engine.now() + self._patience
         if self._upstream is not None and not self._paused:
-            self._upstream.finish(trailers)
+            self._send_end(self._upstream)
+
+    def _send_end(self, upstream: Upstream) -> None:
+        if not self._sent:
+            self._sent = True
+            upstream.finish(self._trailers)
 
     def abandon(self) -> None:
         """Also where nothing has begun. Tells nobody but the cluster, which counts it."""
@@ -126,7 +132,7 @@ class Mirror:
             upstream.reset(Reset.CANCEL)
             return
         self._upstream, self._entry.upstream_local = upstream, upstream.local
-        whole = self._ended and not self._pieces and self._trailers is None
+        whole = self._sent = self._ended and not self._pieces and self._trailers is None
         upstream.request(self._request, whole)
         if not whole:
             self._drain()
@@ -143,7 +149,7 @@ class Mirror:
                 return
             upstream.send(piece)
         if self._ended and self._upstream is upstream and upstream is not None:
-            upstream.finish(self._trailers)
+            self._send_end(upstream)
 
     def informational(self, response: Response) -> None: ...
 

@@ -290,7 +290,6 @@ class Streaming(Attempts):
         if self._finished:
             return
         self._finished = True
-        self._let_go(self._status)
         engine, entry = self.engine, self.entry
         engine.active.pop(self, None)
         if self._timer is not None:

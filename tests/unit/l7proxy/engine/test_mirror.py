@@ -9,7 +9,7 @@ import pytest
 
 from engine_lab import HOST, Lab, destination, rule
 from weft.l7proxy.core.mirror import BOUND, unsampled
-from weft.l7proxy.core.stream import Failure, Reset
+from weft.l7proxy.core.stream import Failure, Reset, Response
 from weft.policies.mesh.model import HeaderChanges, Mirror, Retries, Rewrite
 
 SHADOW = "shadow.shop.svc.cluster.local"
@@ -91,6 +91,33 @@ def test_a_mirror_that_was_slow_for_a_while_gets_everything() -> None:
     assert shadow.tries[0].content == b""
     shadow.tries[0].sink.resume_request()
     assert shadow.tries[0].content == b"abcd" and shadow.tries[0].ended
+
+
+def test_a_mirror_that_stops_again_between_two_pieces_goes_on_where_it_stopped() -> None:
+    lab = mirrored()
+    asking = lab.client(method=b"POST", end=False, length=-1)
+    shadow = lab.cluster(SHADOW).tries[0]
+    shadow.sink.pause_request()
+    asking.body(b"ab").body(b"cd").body(b"ef")
+    send = shadow.send
+    shadow.send = lambda data: (send(data), shadow.sink.pause_request())  # type: ignore[method-assign]
+    shadow.sink.resume_request()
+    assert shadow.content == b"ab"
+    asking.body(b"gh").end([(b"t", b"1")])
+    for _ in range(4):
+        shadow.sink.resume_request()
+    assert (shadow.content, shadow.trailers) == (b"abcdefgh", [(b"t", b"1")])
+
+
+def test_a_mirror_that_is_answered_early_ends_early() -> None:
+    lab = mirrored()
+    asking = lab.client(method=b"POST", end=False, length=-1)
+    shadow = lab.cluster(SHADOW).tries[0]
+    shadow.sink.response(Response(413, [], length=0), True)
+    assert shadow.was_reset is Reset.NO_ERROR
+    asking.body(b"x").end()
+    assert asking.status == 200 and shadow.content == b""
+    lab.check_quiet()
 
 
 def test_half_a_request_is_not_mirrored_to_an_end() -> None:

@@ -99,9 +99,9 @@ def test_what_policy_adds_is_added_once_however_often_it_is_tried() -> None:
     ops = HttpRule(headers=(HeaderMatch("x-add", "new", "ADD"),))
     lab = lab_with(Permit(True, ingress=limits(ops)), retries=Retries(attempts=2, on=("reset",)))
     lab.server = lambda one: one.fail(Failure.RESET)
-    lab.client()
+    lab.client(headers=[(b"x-add", b"old")])
     lab.advance(1)
-    assert [sum(name == b"x-add" for name, _ in one.headers) for one in lab.tries] == [1, 1, 1]
+    assert [sum(name == b"x-add" for name, _ in one.headers) for one in lab.tries] == [2, 2, 2]
     assert [one.header(b"x-envoy-attempt-count") for one in lab.tries] == [b"1", b"2", b"3"]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from engine_lab import HOST, Lab, rule
+from weft.l7proxy.core.parties import Workload
 from weft.l7proxy.core.retry import RetryPolicy, asked_for, parsed
 from weft.l7proxy.core.stream import Failure, Headers
 from weft.policies.mesh.model import How, Matcher, Named, Retries
@@ -228,8 +229,9 @@ def test_a_request_may_name_grpc_statuses_headers_and_its_own_per_try_timeout() 
 
 def test_only_workloads_may_ask_and_nobody_else_ever_sees_these_headers() -> None:
     asked: Headers = [(b"x-envoy-retry-on", b"5xx"), (b"x-envoy-max-retries", b"3"), (b"a", b"b")]
-    for address, tries in (("10.0.0.1", 4), ("192.0.2.1", 1)):
+    for address, tries in (("10.0.0.1", 4), ("192.0.2.1", 1), ("10.0.0.7", 1)):
         lab = Lab(rule(HOST, retries=NONE))
+        lab.world.workloads["10.0.0.7"] = Workload("10.0.0.7", 1, local=True)
         lab.server = lambda one: one.respond(503)
         lab.client(headers=asked, source=(address, 40000))
         lab.advance(2)

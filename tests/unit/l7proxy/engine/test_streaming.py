@@ -150,6 +150,15 @@ def test_a_refused_response_that_was_not_over_is_given_up() -> None:
     assert len(lab.tries) == 2
 
 
+def test_what_was_kept_is_let_go_when_the_answer_begins() -> None:
+    lab = Lab(rule(HOST, retries=AGAIN))
+    asking = posting(lab).body(b"ab")
+    assert asking.sink._pieces == [b"ab"]
+    lab.tries[0].respond(200, body=None)
+    asking.body(b"cd")
+    assert asking.sink._pieces == [] and lab.tries[0].content == b"abcd"
+
+
 # --- early, and gone ----------------
 
 

@@ -72,7 +72,7 @@ def test_the_request_timeout_cuts_a_response_that_has_begun() -> None:
     lab.tries[0].send_down(b"half")
     lab.advance(2.05)
     assert client.was_reset is not None and lab.tries[0].was_reset is not None
-    assert (lab.entry.status, lab.entry.flags) == (200, "UT")
+    assert (lab.entry.status, lab.entry.flags, lab.tries[0].done) == (200, "UT", [(200, None)])
     lab.check_quiet()
 
 
