@@ -144,6 +144,7 @@ class Answer:
         if server is not None:
             self.flush()
             server.cut(hard=not self.responded or self.endless)
+            self.lost = None  # who gave it up knows
 
     def flush(self) -> None:
         if self._held and self._server is not None:

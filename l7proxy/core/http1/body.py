@@ -33,6 +33,8 @@ class Body(Protocol):
     trailers: Headers | None
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]: ...
+    def brings(self, data: bytes) -> bool:
+        """Whether the first `feed`, of this, gives a piece or the end: a head need not be written before it."""
 
 
 class Fixed:
@@ -50,6 +52,9 @@ class Fixed:
         self.left = 0
         return data[:left], data[left:]
 
+    def brings(self, data: bytes) -> bool:
+        return data != b""
+
 
 class UntilClose:
     """A response without a length: its end is the connection's."""
@@ -61,6 +66,9 @@ class UntilClose:
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         return data, None
+
+    def brings(self, data: bytes) -> bool:
+        return data != b""
 
 
 class Chunked:
@@ -93,6 +101,10 @@ class Chunked:
             else:
                 at = self._size(data, at) if self._state == SIZE else self._after(data, at)
         return _join(pieces), None
+
+    def brings(self, data: bytes) -> bool:
+        size = data.find(b"\r\n")
+        return 0 < size < len(data) - 2 and (data[:1] != b"0" or data.endswith(b"\r\n\r\n"))
 
     def _after(self, data: bytes, at: int) -> int | None:
         """The CRLF behind a chunk's data."""

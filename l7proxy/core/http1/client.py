@@ -77,9 +77,7 @@ class Client:
             self._run()
 
     def lost(self, failure: Failure) -> None:
-        self._eof = True
-        if isinstance(self._body, UntilClose) and failure is not Failure.LOCAL_CLOSE:
-            failure = Failure.RESET  # an end without FIN: what came may not be all
+        """Also of a body that only the connection's end can end: an end without FIN may not be all of it."""
         self._fail(failure, "connection lost")
 
     def pause_writing(self) -> None:
@@ -225,7 +223,7 @@ class Client:
             self._complete(response)
             return
         self._state, self._body = BODY, body
-        response.more = self._buffer != b""
+        response.more = body.brings(self._buffer)
         call.sink.response(response, False)
 
     def _read_body(self) -> bool:

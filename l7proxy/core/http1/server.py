@@ -123,7 +123,7 @@ class Server(Accepted):
         if length:
             self._body = Fixed(length) if length > 0 else Chunked()
             self._state = BODY
-            request.more = self._buffer != b""
+            request.more = self._body.brings(self._buffer)
         else:
             self._state = WAIT
         sink = self._handler.request(request, answer, length == 0)

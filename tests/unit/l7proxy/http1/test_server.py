@@ -153,6 +153,23 @@ def test_head_and_first_piece_are_one_write() -> None:
     assert len(wire.writes) == 1
 
 
+@pytest.mark.parametrize(
+    ("behind", "more"),
+    [(b"", False), (b"5", False), (b"5\r\n", False), (b"5\r\nh", True), (b"0\r\nX", False), (b"0\r\n\r\n", True)],
+)
+def test_a_request_says_whether_a_piece_of_its_body_is_there(behind: bytes, more: bool) -> None:
+    said: list[bool] = []
+    server, _, recorder, _ = accepted(lambda seen: said.append(seen.request.more))
+    server.receive(CHUNKS + behind)
+    assert said == [more] and bool(recorder.seen[0].pieces or recorder.seen[0].ended) is more
+
+
+def test_a_reset_within_the_handler_is_not_told_back() -> None:
+    server, wire, recorder, _ = accepted(lambda seen: seen.downstream.reset(Reset.CANCEL))
+    server.receive(GET)
+    assert wire.aborted and recorder.seen[0].lost is None
+
+
 def test_a_head_held_for_a_piece_that_does_not_come_goes_out_with_the_tick() -> None:
     server, wire, recorder, clock = accepted()
     server.receive(GET)
