@@ -73,8 +73,6 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The server said its last; the codec decides. True: our side stays open until it does."""
         self.codec.eof()
-        if not self.codec.active:
-            self.transport.close()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -173,7 +173,7 @@ class Pool:
             return
         upstream = connection.codec.open(sink)
         connection.carried += 1
-        if connection.carried == settings.max_requests_per_connection or self.draining:
+        if connection.carried == settings.max_requests_per_connection:
             self.retire(connection)
         sink.opened(upstream)
 

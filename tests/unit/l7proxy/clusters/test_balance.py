@@ -9,6 +9,7 @@ from math import sqrt
 import pytest
 
 from cluster_lab import Lab, anybody
+from weft.l7proxy.core.warmup import factor
 from weft.policies.mesh.model import Balance, LoadBalancer, Warmup
 from weft.policies.snapshot import BackendItem
 
@@ -142,6 +143,25 @@ def test_a_new_endpoint_warms_up(balance: Balance) -> None:
     within_3_sigma(shares(lab), {IPS[3]: 0.5 / 3.5, IPS[0]: 1 / 3.5})
     lab.after(51, step=1)
     within_3_sigma(shares(lab), {IPS[3]: 0.25})
+
+
+@pytest.mark.parametrize(
+    ("setting", "age", "expected"),
+    [
+        (Warmup(100.0), 0.0, 0.1),
+        (Warmup(100.0), 5.0, 0.1),
+        (Warmup(100.0), 50.0, 0.5),
+        (Warmup(100.0), 100.0, 1.0),
+        (Warmup(100.0), 1000.0, 1.0),
+        (Warmup(100.0, 25.0), 10.0, 0.25),
+        (Warmup(100.0, 0.0), 0.0, 0.001),
+        (Warmup(100.0, aggression=2.0), 25.0, 0.5),
+        (Warmup(100.0, aggression=0.5), 50.0, 0.25),
+        (Warmup(0.0), 0.0, 1.0),
+    ],
+)
+def test_the_share_of_a_new_endpoint_grows(setting: Warmup, age: float, expected: float) -> None:
+    assert factor(setting, age) == pytest.approx(expected)
 
 
 def test_the_first_endpoints_of_a_destination_do_not_warm_up() -> None:

@@ -166,6 +166,14 @@ def test_a_base_beyond_the_longest_holds() -> None:
     assert ejected(lab) == []
 
 
+def test_who_came_back_has_no_series_of_another_kind_either() -> None:
+    lab = watched(interval=1.0, base_ejection=1.0, consecutive_gateway=5)
+    answer(lab, 503, 503, 503)
+    lab.after(3)
+    answer(lab, 503, 503)
+    assert ejected(lab) == [], "five gateway errors, but not since it came back"
+
+
 def test_who_came_back_starts_a_new_series() -> None:
     lab = watched(interval=1.0, base_ejection=1.0)
     cluster, first = lab.cluster(), member(lab)

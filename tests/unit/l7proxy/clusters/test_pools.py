@@ -277,6 +277,33 @@ def test_a_request_on_its_way_to_a_removed_endpoint_still_arrives(lab: Lab) -> N
     assert sink.upstream.codec.transport.closed
 
 
+def test_a_connection_that_nobody_waits_for_is_not_kept_to_a_removed_endpoint(lab: Lab) -> None:
+    cluster = lab.cluster()
+    sink, endpoint = lab.open(cluster)
+    cluster.cancel(sink)
+    cluster.done(endpoint, 0, None, 0.0)
+    lab.serve("10.0.1.2")
+    assert lab.connector.next().open().closed
+
+
+def test_who_waits_gets_a_new_connection_when_the_only_one_is_lost(lab: Lab) -> None:
+    limited(lab, max_connections=1)
+    lab.open()
+    transport = lab.connector.next().open()
+    waits, _ = lab.open()
+    assert not lab.connector.waiting
+    transport.end()
+    lab.connector.next().open()
+    assert waits.upstream is not None
+
+
+def test_connections_of_an_address_close_when_it_passes_to_another_workload(lab: Lab) -> None:
+    lab.call()
+    lab.client = lab.add(pod("10.0.0.1", "cart"))
+    sink, _ = lab.open()
+    assert lab.connector.dials[0].transport.closed and sink.upstream is None
+
+
 def test_a_change_of_policy_drops_no_connection(lab: Lab) -> None:
     lab.call()
     limited(lab, max_connections=7)
