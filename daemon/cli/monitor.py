@@ -27,6 +27,7 @@ _ACTIONS: Final = {
     flow_pb2.DROPPED: "deny",
     flow_pb2.AUDIT: "audit",
 }
+_L7_VERDICTS: Final = {flow_pb2.FORWARDED: "Forwarded", flow_pb2.DROPPED: "Denied"}
 _PROTOCOLS: Final = {"TCP": 6, "UDP": 17, "SCTP": 132, "ICMPv4": 1, "ICMPv6": 58, "VRRP": 112, "IGMP": 2}
 
 
@@ -114,6 +115,7 @@ def line_of(response: observer_pb2.GetFlowsResponse, numeric: bool = False) -> s
         MessageType.TRACE: trace_line,
         MessageType.POLICY_VERDICT: verdict_line,
         MessageType.TRACE_SOCK: sock_line,
+        MessageType.L7: l7_line,
     }.get(flow.event_type.type, other_line)  # type: ignore[call-overload]
     return str(make(flow, numeric))
 
@@ -163,6 +165,22 @@ def sock_line(flow: flow_pb2.Flow, numeric: bool) -> str:
         f"[{point}] cgroup_id: {flow.cgroup_id} sock_cookie: {flow.socket_cookie}, {connection(flow)}"
         f"{', ' + harmless(flow.Summary) if flow.Summary else ''}"
     )
+
+
+def l7_line(flow: flow_pb2.Flow, numeric: bool) -> str:
+    """`<- Request http from 12 ([k8s:app=web]) to 0 ([...]), identity 7->8, verdict Denied GET http://x/ => 0`."""
+    arrow = "<-" if flow.traffic_direction == flow_pb2.INGRESS else "->"
+    kind, record = flow_pb2.L7FlowType.Name(flow.l7.type).capitalize(), flow.l7.WhichOneof("record") or "l7"
+    http = flow.l7.http
+    said = f"{http.method} {http.url} => {http.code}" if record == "http" else flow.Summary
+    return harmless(
+        f"{arrow} {kind} {record} from {end(flow.source)} to {end(flow.destination)}, {identities(flow, numeric)}, "
+        f"verdict {_L7_VERDICTS.get(flow.verdict, 'Error')} {said}"
+    )
+
+
+def end(endpoint: flow_pb2.Endpoint) -> str:
+    return f"{endpoint.ID} ([{' '.join(endpoint.labels)}])"
 
 
 def other_line(flow: flow_pb2.Flow, numeric: bool) -> str:

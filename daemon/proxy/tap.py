@@ -76,7 +76,7 @@ class Looker:
             self._second, self._in_second = second, 0
         self._in_second += 1
         if self._in_second > self._rate:
-            self.lost += 1
+            self.lost += not record.start  # a request is lost once, by its end
             return False
         if record.start and len(self._taken) < QUEUE * 4:
             self._taken.add(record.id)

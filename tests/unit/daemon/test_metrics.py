@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from weft.bpf.layout import Stat
 from weft.daemon.datapath.counters import Counted, CounterKey
@@ -101,3 +101,34 @@ def test_answers_by_path_and_method() -> None:
 def test_a_client_that_cannot_ask_harms_nobody() -> None:
     bad = (b"", b"\0" * 100, b"GET /" + b"x" * 20000, b"GET /metrics")
     assert ask(*bad, b"GET /healthz HTTP/1.1\r\n\r\n")[-1].startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind", "end"),
+    [
+        ("", b"text/plain", b"more 1.0\n"),
+        (
+            "application/openmetrics-text; version=1.0.0,text/plain;q=0.5",
+            b"application/openmetrics-text",
+            b"# EOF\n",
+        ),
+    ],
+    ids=["text", "OpenMetrics"],
+)
+def test_a_scrape_is_answered_in_the_format_that_is_asked_for(accept: str, kind: bytes, end: bytes) -> None:
+    async def more(openmetrics: bool) -> str:
+        return "# TYPE more gauge\nmore 1.0\n"
+
+    async def main() -> bytes:
+        registry = CollectorRegistry()
+        Gauge("own", "of the daemon", registry=registry)
+        server = Exposition(registry, lambda: True, more)
+        port = await server.start("127.0.0.1", 0)
+        try:
+            return await _ask(port, f"GET /metrics HTTP/1.1\r\naccept: {accept}\r\n\r\n".encode())
+        finally:
+            await server.stop()
+
+    answer = asyncio.run(main())
+    assert kind in answer.partition(b"\r\n\r\n")[0] and answer.endswith(end)
+    assert answer.count(b"# EOF") == (end == b"# EOF\n") and b"own 0.0" in answer and b"more 1.0" in answer

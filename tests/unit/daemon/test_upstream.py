@@ -130,3 +130,55 @@ def test_nobody_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert not stream.link.connected and "nobody listens" in stream.link.problem
 
     scene(play, tmp_path)
+
+
+def test_others_are_waited_for_while_updates_go_on_and_the_newest_is_acknowledged(tmp_path: Path) -> None:
+    """What refuses later is told later, by the same revision."""
+
+    async def main() -> None:
+        node, path = Node(), tmp_path / "o.sock"
+        settled, refused = asyncio.Event(), {"route y": "bad"}
+
+        async def wait(revision: int) -> dict[str, str]:
+            await settled.wait()
+            return dict(refused)
+
+        operator = Operator()
+        acks: asyncio.Queue[pb.Ack] = asyncio.Queue()
+
+        async def stream_of(messages: AsyncIterator[pb.NodeMessage], context: Any) -> AsyncIterator[pb.Update]:
+            async def listen() -> None:
+                async for message in messages:
+                    acks.put_nowait(message.ack)
+
+            await anext(messages)
+            listening = asyncio.create_task(listen())
+            for revision in (1, 2, 3):
+                yield pb.Update(revision=revision, epoch="e")
+            await listening
+
+        operator.Stream = stream_of  # type: ignore[method-assign]
+        server = await operator.start(path)
+        stream = Upstream(f"unix:{path}", "node-1", "0", lambda: node.held, node.arrived, wait)
+        task = asyncio.create_task(stream.run())
+        try:
+            await until(lambda: node.taken == [1, 2, 3])
+            assert acks.empty(), "nobody has it yet"
+            settled.set()
+            async with asyncio.timeout(5):
+                told = [await acks.get()]
+                while told[-1].revision < 3:
+                    told.append(await acks.get())
+            assert [(each.resource, each.reason) for each in told[-1].refusals] == [("route y", "bad")]
+            stream.tell()
+            refused.clear()
+            stream.tell()
+            async with asyncio.timeout(5):
+                last = await acks.get()
+            assert last.revision == 3 and not last.refusals
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await server.stop(0)
+
+    asyncio.run(main())

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from flow_records import ALLOW, CLIENT, DENY, SERVER, Cluster, named, record
 from weft.bpf.layout import EventType
+from weft.daemon.cli import monitor
 from weft.daemon.cli.flow_filters import Filters
 from weft.daemon.cli.printer import Options, Printer
 from weft.daemon.observer.reader import Reader
@@ -200,6 +201,19 @@ def test_the_other_forms_have_it_too(form: str) -> None:
         "http-response", "HTTP/1.1 200 1ms (GET http://orders.shop/details/1?full=yes)"
     )  # fmt: skip
     assert all(each in text for each in wanted)
+
+
+def test_a_line_of_monitor() -> None:
+    asked, answered = (
+        monitor.line_of(observer_pb2.GetFlowsResponse(flow=flow))
+        for flow in flows(request(**{**DENIED, "egress": False, "ingress": True}))
+    )
+    web, orders = f"11 ([{' '.join(CLIENT.labels)}])", f"12 ([{' '.join(SERVER.labels)}])"
+    url = "GET http://orders.shop/details/1?full=yes"
+    assert asked == f"<- Request http from {web} to {orders}, identity 1001->1002, verdict Denied {url} => 0"
+    assert (
+        answered == f"<- Response http from {orders} to {web}, identity 1002->1001, verdict Forwarded {url} => 403"
+    )
 
 
 # how it is found
