@@ -66,6 +66,14 @@ def _options(argv: Sequence[str] | None) -> Options:
     add("--generation", metavar="G", type=int, default=0, help="grows with each process that is started")
     add("--takeover", action="store_true", help="take listeners and idle connections from the running worker N")
     add(
+        "--counters",
+        metavar="PIN",
+        type=Path,
+        default=None,
+        help="pinned map of the limits' counters that all workers of the node share; made where it is missing"
+        " (default: this worker counts alone)",
+    )
+    add(
         "--plain",
         metavar="LISTEN=DESTINATION",
         type=_plain,
@@ -76,7 +84,15 @@ def _options(argv: Sequence[str] | None) -> Options:
     )
     add("--version", action="version", version=f"weft-l7proxy {VERSION}")
     given = parser.parse_args(argv)
-    return Options(given.daemon, given.run_dir, given.worker, given.generation, given.takeover, tuple(given.plain))
+    return Options(
+        given.daemon,
+        given.run_dir,
+        given.worker,
+        given.generation,
+        given.takeover,
+        given.counters,
+        tuple(given.plain),
+    )
 
 
 def _plain(text: str) -> Plain:

@@ -47,6 +47,8 @@ def _status(worker: Worker, arg: str) -> dict[str, Any]:
         **worker.telling.describe(),
         "series_overflowed": worker.counts.overflowed,
         "counted": dict(shell.counted),
+        "counters_shared": not worker.counters_problem and worker.options.counters is not None,
+        "counters_problem": worker.counters_problem,
         "refused": dict(worker.refusals()),
         "routed_hosts": len(part.routing),
         "services": len(part.services),

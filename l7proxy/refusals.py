@@ -6,14 +6,12 @@ the one before, and if there is none it stands with a rule that lets nothing pas
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import msgspec
 
 from weft.policies import l7
-from weft.policies.mesh.model import HostRouting, How, Matcher, Rewrite, Route
-from weft.policies.regex import BadPattern, compile_linear
+from weft.policies.errors import Invalid
+from weft.policies.mesh.choose import check
+from weft.policies.mesh.model import HostRouting, Route
 from weft.policies.snapshot import PolicyItem
 
 
@@ -53,25 +51,8 @@ class Refusals:
 
 def _bad_route(route: Route) -> str:
     """ "": it can be taken."""
-    for index, rule in enumerate(route.http):
-        for pattern in _patterns(rule):
-            try:
-                compile_linear(pattern)
-            except BadPattern as error:
-                return f"{rule.origin.path or f'rule {index}'}: {pattern[:80]!r}: {error}"
+    try:
+        check(route)
+    except Invalid as error:
+        return f"{error.where.path}: {error.reason}" if error.where.path else error.reason
     return ""
-
-
-def _patterns(value: Any) -> Iterator[str]:
-    """Every regular expression in a value of the model."""
-    if isinstance(value, Matcher):
-        if value.how is How.REGEX:
-            yield value.value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _patterns(item)
-    elif isinstance(value, msgspec.Struct):
-        if isinstance(value, Rewrite) and value.regex:
-            yield value.regex
-        for field in value.__struct_fields__:
-            yield from _patterns(getattr(value, field))

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from weft.bpf.shared import NoColumn, OtherShape, Private, Rows, Shared, pinned
 from weft.l7proxy import handover, queries
 from weft.l7proxy.connection import HttpConnection
 from weft.l7proxy.connector import Connector, Sockets
@@ -61,11 +62,14 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Options:
+    """`counters`: where the map is pinned that workers count in together; None: each counts for itself."""
+
     daemon: str
     run_dir: Path
     worker: int = 0
     generation: int = 0
     takeover: bool = False
+    counters: Path | None = None
     plain: tuple[Plain, ...] = field(default=())
 
 
@@ -75,6 +79,7 @@ class Worker:
     def __init__(self, options: Options, loop: asyncio.AbstractEventLoop) -> None:
         self.options = options
         self.counts = Counts()
+        self.counters_problem = ""
         self.world = SnapshotWorld()
         self.connector = Connector(loop)
         self.resolver = Resolver(time.monotonic)
@@ -82,7 +87,12 @@ class Worker:
         observer = self.telling.observer
         draws = random.Random()
         self.clusters = ClusterMap(
-            self.world, self.connector, time.monotonic, draws.random, resolve=self.resolver.resolve
+            self.world,
+            self.connector,
+            time.monotonic,
+            draws.random,
+            resolve=self.resolver.resolve,
+            rows=self._rows(options),
         )
         self.engine = Engine(
             self.world, self.clusters, observer, time.monotonic, time.time, loop.call_later, draws.random
@@ -111,6 +121,21 @@ class Worker:
         self._turn = 0
         self._failure = ""
         self._register()
+
+    def _rows(self, options: Options) -> Rows:
+        """Limits that are counted apart are told of, and better than no proxy."""
+        if options.counters is None:
+            return Private()
+        try:
+            fd = pinned(options.counters)
+            try:
+                return Shared(fd, options.run_dir / "proxy-counters.lock")
+            finally:
+                os.close(fd)
+        except (OSError, OtherShape, NoColumn) as error:
+            self.counters_problem = f"{options.counters}: {error}"
+            log.warning("limits are counted by this worker alone: %s", self.counters_problem)
+            return Private()
 
     async def run(self) -> int:
         """The exit status. OSError: it cannot listen."""

@@ -129,7 +129,7 @@ def test_a_route_that_re2_refuses_is_refused_alone_and_its_last_good_stays(lab: 
     assert lab.get(web, "users").json["server"] == "users-1"
     ((resource, reason),) = lab.daemon.refusals.items()
     assert resource == "VirtualService default/orders"
-    assert "(?=a)" in reason
+    assert reason.startswith("spec.http[0]: ")
     lab.routing(route(lab, to(lab, "v1")))
     lab.change()
     assert not lab.daemon.refusals
