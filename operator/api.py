@@ -100,11 +100,13 @@ class Objects(rpc.ObjectsServicer):
         return pb.Outcome(ref=to_ref(ref), what="deleted", warnings=warnings)
 
     def _add_problems(self, outcomes: list[pb.Outcome]) -> None:
-        problems = self._reconciler.cluster_problems()
-        for outcome in outcomes if problems else ():
-            reason = problems.get(from_ref(outcome.ref))
-            if reason:
-                outcome.warnings.append(f"not in force: {reason}")
+        problems, warnings = self._reconciler.cluster_problems(), self._reconciler.cluster_warnings()
+        for outcome in outcomes if problems or warnings else ():
+            ref = from_ref(outcome.ref)
+            if ref in problems:
+                outcome.warnings.append(f"not in force: {problems[ref]}")
+            if ref in warnings:
+                outcome.warnings.append(warnings[ref])
 
 
 def _event(ref: ObjectRef, stored: Stored | None) -> pb.WatchEvent:

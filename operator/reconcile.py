@@ -85,6 +85,9 @@ class Reconciler:
             step = Step(self._cluster.revision, ClusterDelta(), {})
         self.hub.publish(step, self._cluster.part)
 
+    def cluster_warnings(self) -> dict[ObjectRef, str]:
+        return self._cluster.warnings()
+
     def cluster_problems(self) -> dict[ObjectRef, str]:
         return self.problems | self._cluster.problems()
 

@@ -11,6 +11,7 @@ from weft.operator.nodes import Nodes
 from weft.operator.reconcile import Reconciler
 from weft.operator.watch import Watch
 from weft.policies.errors import Where
+from weft.policies.model import ObjectRef
 from weft.policies.wire.pb import control_pb2 as pb
 
 #: Of one reply; what is beyond is counted in the last.
@@ -47,14 +48,18 @@ class Status:
         reconciler = self.reconciler
         yield from self.watch.notices()
         for ref, reason in sorted(reconciler.cluster_problems().items()):
-            stored = reconciler.store.get(ref)
-            where = Where(stored.file, stored.line, str(ref)) if stored else Where(object=str(ref))
-            yield Notice(where, reason)
+            yield Notice(self._where(ref), reason)
+        for ref, reason in sorted(reconciler.cluster_warnings().items()):
+            yield Notice(self._where(ref), reason, True)
         for what, reason in reconciler.store.problems.items():
             yield Notice(Where(object=str(what)), reason)
         for reason in (reconciler.ledger.problem, reconciler.reservation.problem, reconciler.failure):
             if reason:
                 yield Notice(Where(object="operator"), reason)
+
+    def _where(self, ref: ObjectRef) -> Where:
+        stored = self.reconciler.store.get(ref)
+        return Where(stored.file, stored.line, str(ref)) if stored else Where(object=str(ref))
 
 
 def _problem(notice: Notice) -> pb.Problem:

@@ -134,6 +134,10 @@ class Cluster:
         """Objects that are not in force, wholly or in part, and why."""
         return self.mesh.problems() | self._population.problems()
 
+    def warnings(self) -> dict[ObjectRef, str]:
+        """Objects that are in force and yet lead nowhere, and why."""
+        return self.mesh.warnings()
+
     # noting what changed
 
     def _put_object(self, thing: Object) -> None:

@@ -99,10 +99,26 @@ class Mesh:
         for notes in self._notes.values():
             for ref, reason in notes.items():
                 found.setdefault(ref, reason)
-        for thing in self._things.values():
-            reason = self._problem(thing)
+        for entry in self.entries.values():
+            reasons = (entries.problem(entry, host) or self._declared_by(entry, host) for host in entry.hosts)
+            reason = next(filter(None, reasons), "")
             if reason:
-                found.setdefault(thing.ref, reason)
+                found.setdefault(entry.ref, reason)
+        return found
+
+    def warnings(self) -> dict[ObjectRef, str]:
+        """What is in force and leads nowhere, as far as can be told now."""
+        found: dict[ObjectRef, str] = {}
+        for thing in self._things.values():
+            reason = ""
+            if isinstance(thing, Route):
+                reason = self._nowhere(thing)
+            elif (
+                isinstance(thing, DestinationPolicy) and not is_wildcard(thing.host) and not self._known(thing.host)
+            ):
+                reason = f"host {thing.host}: there is no such service"
+            if reason:
+                found[thing.ref] = reason
         return found
 
     # indexes
@@ -215,18 +231,6 @@ class Mesh:
         )
 
     # what people should know
-
-    def _problem(self, thing: Declared) -> str:
-        match thing:
-            case ServiceEntry():
-                reasons = (entries.problem(thing, host) or self._declared_by(thing, host) for host in thing.hosts)
-                return next(filter(None, reasons), "")
-            case Route():
-                return self._nowhere(thing)
-            case DestinationPolicy():
-                if not is_wildcard(thing.host) and not self._known(thing.host):
-                    return f"host {thing.host}: there is no such service"
-        return ""
 
     def _declared_by(self, entry: ServiceEntry, host: str) -> str:
         other = self._entry_of.get(host)

@@ -268,12 +268,12 @@ def test_a_destination_without_its_subset_is_said() -> None:
         ),
     )
     made = cluster(asking)
-    assert made.problems() == {
+    assert made.warnings() == {
         asking.ref: f"spec.http[0]: no DestinationRule gives {ORDERS} a subset v1: requests get 503"
     }
     made.put(policy("d", subsets=(Subset("v1"),)))
     made.delta()
-    assert made.problems() == {}
+    assert made.warnings() == {}
 
 
 # policies
@@ -439,3 +439,4 @@ def test_changes_end_where_a_fresh_start_would(changes: list[tuple[int, bool, bo
     assert made.part.services == fresh.part.services
     assert made.part.settings == fresh.part.settings
     assert made.problems() == fresh.problems()
+    assert made.warnings() == fresh.warnings()
