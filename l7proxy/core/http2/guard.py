@@ -15,7 +15,6 @@ from weft.l7proxy.core.http2.frames import Fault
 from weft.l7proxy.core.stream import Reset
 
 PERIOD: Final = 10.0  # seconds
-_UPDATES: Final = 10  # times as many window updates and priorities as resets
 
 RESETS: Final = "resets of unanswered streams"
 ERRORS: Final = "stream errors"
@@ -24,29 +23,33 @@ PINGS: Final = "PINGs"
 EMPTY: Final = "empty DATA frames"
 UPDATES: Final = "WINDOW_UPDATEs and PRIORITYs"
 
+_ALLOWED: Final = {  # times the limit, and how many for each that is earned
+    RESETS: (1, 1),  # by answers: a client whose deadlines pass now and then is no attacker
+    ERRORS: (1, 0),
+    SETTINGS: (1, 0),
+    PINGS: (1, 1),  # by useful frames
+    EMPTY: (1, 0),
+    UPDATES: (10, 4),  # by useful frames
+}
+
 
 class Guard:
-    __slots__ = ("_counts", "_limit", "_now", "_since", "_useful")
+    __slots__ = ("_counts", "_limit", "_now", "_since")
 
     def __init__(self, limit: int, now: Callable[[], float]) -> None:
         self._limit, self._now = limit, now
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, list[int]] = {}  # how often, and what was earned before
         self._since = now()
-        self._useful = 0
 
-    def count(self, what: str, useful: int = 0) -> None:
-        """`useful`: how many useful frames this connection has carried since it began, both ways."""
+    def count(self, what: str, earned: int = 0) -> None:
+        """`earned`: since the connection began, what earns more of it (see `_ALLOWED`)."""
         now = self._now()
         if now - self._since >= PERIOD:
-            self._since, self._useful = now, useful
+            self._since = now
             self._counts.clear()
-        number = self._counts[what] = self._counts.get(what, 0) + 1
-        if number > self._limit and number > self._allowed(what, useful - self._useful):
-            raise Fault(Reset.ENHANCE_YOUR_CALM, f"too many {what}")
-
-    def _allowed(self, what: str, useful: int) -> int:
-        if what == PINGS:
-            return self._limit + useful
-        if what == UPDATES:
-            return _UPDATES * self._limit + 4 * useful
-        return self._limit
+        seen = self._counts.setdefault(what, [0, earned])
+        seen[0] += 1
+        if seen[0] > self._limit:
+            base, each = _ALLOWED[what]
+            if seen[0] > base * self._limit + each * (earned - seen[1]):
+                raise Fault(Reset.ENHANCE_YOUR_CALM, f"too many {what}")

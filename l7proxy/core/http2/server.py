@@ -40,13 +40,13 @@ class ServerStream(Stream):
     """`patient`: it may be silent for long. `seen`, `since`: how much of the body
     there was when it was last looked at, and since when there is no more."""
 
-    __slots__ = ("head_only", "patient", "peer", "seen", "since", "sink")
+    __slots__ = ("head_only", "patient", "peer", "seen", "server", "since", "sink")
 
     sink: RequestSink
 
     def __init__(self, connection: Server, id: int, head: RequestHead, since: float) -> None:
         Stream.__init__(self, connection, id)
-        self.peer = connection.peer
+        self.server, self.peer = connection, connection.peer
         self.length, self.patient = head.length, head.patient
         self.head_only = head.method == b"HEAD"
         self.seen, self.since = 0, since
@@ -59,6 +59,7 @@ class ServerStream(Stream):
         if self.begun or not self.open_out:
             return
         self.begun = True
+        self.server.answers += 1
         status = response.status
         end = end or self.head_only or status == 204 or status == 304
         self.connection.write_headers(self.id, response_fields(status, response.headers), end)
@@ -79,9 +80,7 @@ class ServerStream(Stream):
         self.sink = _NOBODY
 
     def close_after(self) -> None:
-        connection = self.connection
-        assert isinstance(connection, Server)
-        connection.drain()
+        self.server.drain()
 
     def deliver(self, data: bytes) -> None:
         self.sink.body(data)
@@ -101,7 +100,7 @@ class ServerStream(Stream):
 
 
 class Server(Connection):
-    __slots__ = ("_drained_at", "_final", "_handler", "_last_seen", "_quiet_since", "peer")
+    __slots__ = ("_drained_at", "_final", "_handler", "_last_seen", "_quiet_since", "answers", "peer")
 
     accepts_push_setting = True
 
@@ -114,6 +113,7 @@ class Server(Connection):
         self._drained_at: float | None = None
         self._final = False  # the last GOAWAY has gone
         self._last_seen, self._quiet_since = 0, now()
+        self.answers = 0
         self.announce((frames.MAX_CONCURRENT_STREAMS, limits.streams))
 
     @classmethod
@@ -232,7 +232,7 @@ class Server(Connection):
         """Rapid reset: work that is called off before it was begun."""
         assert isinstance(stream, ServerStream)
         if not stream.begun:
-            self.guard.count(guard.RESETS)
+            self.guard.count(guard.RESETS, self.answers)
 
     # The end
 

@@ -408,3 +408,11 @@ def test_an_upgraded_request_is_stream_1() -> None:
 def test_broken_http2_settings_are_refused_before_the_switch(value: bytes) -> None:
     with pytest.raises(ValueError, match="HTTP2-Settings"):
         settings_of_upgrade(value)
+
+
+def test_deadlines_that_pass_now_and_then_are_no_rapid_reset(accepted: Accepted) -> None:
+    for stream in range(1, 4000, 4):
+        accepted.gets(raw.get(stream))
+        accepted.handler.last.downstream.respond(Response(200, []), True)
+        accepted.gets(raw.post(stream + 2) + raw.frame(raw.RST, 0, stream + 2, raw.word(8)))
+    assert not goaways(accepted.wrote())
