@@ -8,6 +8,7 @@ the apex service itself. `serviceMember` is no field of SMI, but of an article t
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 
@@ -76,7 +77,7 @@ def _backends(field: Field, ref: ObjectRef, findings: Findings) -> tuple[Destina
         if names.count(name) > 1:
             raise item.invalid(f"{name} is there twice")
     # Quantities have fractions; weights are whole numbers.
-    scale = max(weight.denominator for _, weight in read)
+    scale = math.lcm(*(weight.denominator for _, weight in read))
     return tuple(Destination(name, weight=int(weight * scale)) for name, weight in read)
 
 

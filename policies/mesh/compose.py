@@ -132,7 +132,7 @@ def _age(thing: Route | DestinationPolicy) -> tuple[str, str, str]:
 
 def _bound(route: Route, around: Surroundings, notes: Notes) -> Route:
     rules = tuple(_rules(route, around, notes))
-    return msgspec.structs.replace(route, http=rules)
+    return msgspec.structs.replace(route, http=rules, warnings=())
 
 
 def _rules(route: Route, around: Surroundings, notes: Notes) -> Iterable[Rule]:

@@ -51,7 +51,13 @@ def test_every_version_splits_by_weight(version: str) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second", "wanted"),
-    [("900m", "100m", [900, 100]), ("1", "500m", [2, 1]), ("0.9", "0.1", [9, 1]), ("0", "1", [0, 1])],
+    [
+        ("900m", "100m", [900, 100]),
+        ("1", "500m", [2, 1]),
+        ("0.9", "0.1", [9, 1]),
+        ("0", "1", [0, 1]),
+        ("900m", "250m", [18, 5]),
+    ],
 )
 def test_quantities_keep_their_proportion(first: str, second: str, wanted: list[int]) -> None:
     found = split(
