@@ -408,3 +408,20 @@ def test_a_response_version_is_told() -> None:
     sink, _ = asked(client)
     client.receive(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
     assert isinstance(sink.head, Response) and sink.head.version == "1.0"
+
+
+def test_a_request_opened_at_the_end_of_a_response_cannot_get_what_was_behind_it() -> None:
+    client, wire = connected()
+    sink, _ = asked(client)
+    offered: list[int] = []
+    sink.response_end = lambda trailers: offered.append(client.available)  # type: ignore[method-assign]
+    client.on_change = lambda: offered.append(client.available)
+    client.receive(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+    assert set(offered) == {0} and wire.closed
+
+
+def test_a_switch_to_another_protocol_than_was_asked_for() -> None:
+    client, wire = connected()
+    sink, _ = asked(client, UPGRADE)
+    client.receive(SWITCHED.replace(b"WebSocket", b"h2c"))
+    assert sink.failure == Failure.PROTOCOL and sink.head is None and wire.aborted
