@@ -64,28 +64,28 @@ class Random:
 
 
 class LeastRequest:
-    __slots__ = ("_draw", "_equal", "_of", "_random", "_rows", "_weight")
+    __slots__ = ("_draw", "_of", "_rows", "_weight", "_weighted", "_weights")
 
     def __init__(self, of: Sequence[Backend], weights: Sequence[float], draw: Draw, rows: Rows) -> None:
         self._of, self._draw, self._rows = of, draw, rows
-        self._random = Random(of, weights, draw)
-        self._equal = _equal(weights)
-        self._weight = dict(zip(of, weights, strict=True))
+        self._weights = weights
+        self._weighted = None if _equal(weights) else Random(of, weights, draw)
+        self._weight = dict(zip(of, weights, strict=True)) if self._weighted is not None else {}
 
     def pick(self, key: int | None, fit: Fit) -> Backend | None:
         of = self._of
         size = len(of)
         if size < 2:
             return of[0] if size and fit(of[0]) else None
-        if self._equal:
+        if self._weighted is None:
             first = int(self._draw() * size)
             second = int(self._draw() * (size - 1))
             one, other = of[first], of[second if second < first else second + 1]
         else:
-            one, other = self._random.draw(), self._random.draw()
+            one, other = self._weighted.draw(), self._weighted.draw()
         if fit(one) and fit(other):
             return self._lighter(one, other)
-        rest = self._random.fitting(fit)
+        rest = (self._weighted or Random(of, self._weights, self._draw)).fitting(fit)
         return self._lighter(rest.draw(), rest.draw()) if rest is not None else None
 
     def _lighter(self, one: Backend, other: Backend) -> Backend:
@@ -94,7 +94,7 @@ class LeastRequest:
             load, against = one.active, other.active
         else:
             load, against = one.row.total(ACTIVE), other.row.total(ACTIVE)
-        if self._equal:
+        if self._weighted is None:
             return other if against < load else one
         weight = self._weight
         return other if (against + 1) / weight[other] < (load + 1) / weight[one] and against < load else one
