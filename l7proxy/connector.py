@@ -153,7 +153,10 @@ class Connector:
     ) -> tuple[socket.socket | None, int]:
         """The socket and what `connect` said."""
         family = _family(address[0])
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:  # too many open files
+            return None, error.errno or errno.EMFILE
         try:
             self._prepare(sock, keepalive)
             self._speak_for(sock, family, source, address[0])

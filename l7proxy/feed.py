@@ -134,8 +134,12 @@ class Feed:
             self._refused_update = {}
         except delta.OutOfOrder as error:
             raise BadFrame(str(error)) from None
-        except (DecodeError, ValueError) as error:
-            self._refused_update = {f"update {message.revision}": str(error)}
+        except OSError:
+            raise  # it cannot listen: that is the process's end
+        except Exception as error:
+            if not isinstance(error, DecodeError | ValueError):
+                log.exception("update %d", message.revision)
+            self._refused_update = {f"update {message.revision}": f"{type(error).__name__}: {error}"}
             self._acknowledge()
             raise BadFrame(f"update {message.revision}: {error}") from None
         self._acknowledge()

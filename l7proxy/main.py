@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import ctypes
 import gc
 import logging
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         format=f"%(asctime)s %(levelname)s proxy-{options.worker}: %(message)s",
     )
     _keep_memory_private()
+    _raise_open_files()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(options))
@@ -49,6 +52,13 @@ async def _serve(options: Options) -> int:
 def _keep_memory_private() -> None:
     """No core dumps, no ptrace by the same user: keys and other people's requests are in here."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _raise_open_files() -> None:
+    """Two sockets for each connection: as many as we may have, not the 1,024 that shells give."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _options(argv: Sequence[str] | None) -> Options:

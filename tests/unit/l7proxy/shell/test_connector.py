@@ -149,11 +149,12 @@ class Dns(asyncio.DatagramProtocol):
         self.asked.append(f"{question.q.qname} {QTYPE[question.q.qtype]}")
         reply = question.reply()
         reply.header.rcode = self.rcode
-        if self.rcode == RCODE.NOERROR and "v4only" not in str(question.q.qname):
-            if question.q.qtype == QTYPE.AAAA:
-                reply.add_answer(RR(question.q.qname, QTYPE.AAAA, rdata=AAAA("2001:db8::7"), ttl=self.ttl))
-        if self.rcode == RCODE.NOERROR and question.q.qtype == QTYPE.A:
-            reply.add_answer(RR(question.q.qname, QTYPE.A, rdata=A("192.0.2.7"), ttl=self.ttl))
+        name, kind = question.q.qname, question.q.qtype
+        known = {QTYPE.A: A("192.0.2.7")}
+        if "v4only" not in str(name):
+            known[QTYPE.AAAA] = AAAA("2001:db8::7")
+        if self.rcode == RCODE.NOERROR and kind in known:
+            reply.add_answer(RR(name, kind, rdata=known[kind], ttl=self.ttl))
         self.transport.sendto(reply.pack(), addr)
 
 
