@@ -6,8 +6,6 @@ unparsed and reading is paused, so a client's lead is what one read brings. Stat
 
 from __future__ import annotations
 
-import binascii
-from base64 import urlsafe_b64decode
 from collections.abc import Callable
 
 from weft.l7proxy.core.http1 import requests
@@ -25,6 +23,7 @@ from weft.l7proxy.core.http1.accepted import (
 from weft.l7proxy.core.http1.answer import Answer
 from weft.l7proxy.core.http1.body import Chunked, Fixed
 from weft.l7proxy.core.http1.fields import Malformed
+from weft.l7proxy.core.http2 import settings_of_upgrade
 from weft.l7proxy.core.limits import Limits
 from weft.l7proxy.core.stream import Handler, Peer, Request, Transport
 
@@ -208,9 +207,9 @@ class Server(Accepted):
         self, request: Request, settings: bytes, on_h2c: Callable[[Request, bytes, bytes], None]
     ) -> bool:
         try:
-            payload = urlsafe_b64decode(settings + b"=" * (-len(settings) % 4))
-        except (binascii.Error, ValueError):
-            return self._refuse(Malformed(400, "HTTP2-Settings that are no base64url"))
+            payload = settings_of_upgrade(settings)
+        except ValueError as wrong:
+            return self._refuse(Malformed(400, str(wrong)))
         rest, self._buffer, self._state = self._buffer, b"", CLOSED
         request.upgrade = b""
         self.transport.write(_TO_H2C)

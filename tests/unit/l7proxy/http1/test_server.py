@@ -422,10 +422,11 @@ def test_h2c_is_passed_over_where_nobody_registered() -> None:
     assert recorder.seen[0].request.upgrade == b"" and recorder.seen[0].request.headers == [(b"x", b"y")]
 
 
-def test_h2c_settings_that_are_none_are_refused() -> None:
+@pytest.mark.parametrize("settings", [b"A", b"AAMAAABkAAQ*AP__", b"AAMAAABkAAQA"])
+def test_h2c_settings_that_are_none_are_refused_before_the_switch(settings: bytes) -> None:
     server, wire, _, _ = accepted()
     server.on_h2c = lambda *args: pytest.fail("handed over")
-    server.receive(H2C.replace(b"AAMAAABkAAQAAP__", b"A"))
+    server.receive(H2C.replace(b"AAMAAABkAAQAAP__", settings))
     assert wire.written.startswith(b"HTTP/1.1 400 ")
 
 
