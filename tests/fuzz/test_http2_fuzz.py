@@ -25,7 +25,8 @@ import hostile_http2 as raw
 from h2_peers import Recorder, Sink, frames_of, goaways
 from h2_relay import PEER, Clock, Relay, Wire
 from weft.l7proxy.core.http2 import Client, Server
-from weft.l7proxy.core.http2.hpack import BadBlock, Decoder, Encoder, Oversize, Sensitive
+from weft.l7proxy.core.http2.encoder import Encoder
+from weft.l7proxy.core.http2.hpack import BadBlock, Decoder, Oversize, Sensitive
 from weft.l7proxy.core.limits import DEFAULTS
 from weft.l7proxy.core.stream import Peer, Request
 

@@ -28,7 +28,7 @@ class Echo:
         self.size += len(data)
 
     def end(self, trailers: Headers | None) -> None:
-        said = b"%s %d\n" % (self.request.path, self.size)
+        said = b"%s: %d bytes\n" % (self.request.path, self.size)
         head = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(said))]
         self.downstream.respond(Response(200, head, length=len(said)), False)
         self.downstream.send(said)

@@ -13,112 +13,16 @@ from itertools import chain
 from typing import Any, Final
 
 from weft.l7proxy.core.http2 import frames
+from weft.l7proxy.core.http2.clientstream import REFUSED, ClientStream
 from weft.l7proxy.core.http2.connection import Connection
 from weft.l7proxy.core.http2.frames import StreamFault
 from weft.l7proxy.core.http2.heads import Malformed, ResponseHead, response_head, trailers
 from weft.l7proxy.core.http2.hpack import Oversize
 from weft.l7proxy.core.http2.streams import Stream
 from weft.l7proxy.core.limits import Limits
-from weft.l7proxy.core.stream import Failure, Headers, Request, Reset, Response, ResponseSink, Transport, Upstream
+from weft.l7proxy.core.stream import Failure, Headers, Request, Reset, Response, ResponseSink, Transport
 
 _NO_ADDRESS: Final = ("", 0)
-_REFUSED: Final = Reset.REFUSED_STREAM.value
-
-
-class _Nobody:
-    """Stands behind a stream that is over, so that no cycle is left of it."""
-
-    def opened(self, upstream: Upstream) -> None: ...
-    def informational(self, response: Response) -> None: ...
-    def response(self, response: Response, end: bool) -> None: ...
-    def response_body(self, data: bytes) -> None: ...
-    def response_end(self, trailers: Headers | None) -> None: ...
-    def failed(self, failure: Failure, detail: str) -> None: ...
-    def pause_request(self) -> None: ...
-    def resume_request(self) -> None: ...
-
-
-_NOBODY: Final = _Nobody()
-
-
-class ClientStream(Stream):
-    """`id` 0: opened, not requested as yet. `answered`: the final head has come."""
-
-    __slots__ = ("answered", "fresh", "head_only", "sink")
-
-    sink: ResponseSink
-
-    def __init__(self, connection: Client, sink: ResponseSink, fresh: bool) -> None:
-        Stream.__init__(self, connection, 0)
-        self.sink, self.fresh = sink, fresh
-        self.answered = self.head_only = False
-
-    @property
-    def local(self) -> tuple[str, int]:
-        connection = self.connection
-        assert isinstance(connection, Client)
-        return connection.local
-
-    def request(self, request: Request, end: bool) -> None:
-        if self.begun or not self.open_out:
-            return
-        connection = self.connection
-        assert isinstance(connection, Client)
-        headers = [(b":method", request.method), (b":scheme", request.scheme), (b":path", request.path)]
-        if request.authority:
-            headers.append((b":authority", request.authority))
-        headers += request.headers
-        if not connection.begin_stream(self, request, headers):
-            return
-        self.head_only = request.method == b"HEAD"
-        self.begun, self.open_out = True, not end
-        connection.write_headers(self.id, headers, end)
-
-    def let_go(self) -> ResponseSink:
-        """It is over: who stood behind it is to be told one last thing."""
-        sink, self.sink = self.sink, _NOBODY
-        return sink
-
-    def close(self, reason: Reset) -> None:
-        self.sink = _NOBODY
-        if self.id:
-            Stream.close(self, reason)
-            return
-        self.open_in = self.open_out = False
-        connection = self.connection
-        assert isinstance(connection, Client)
-        connection.never_begun(self)
-
-    def deliver(self, data: bytes) -> None:
-        if not self.answered or self.head_only:
-            raise StreamFault(self.id, Reset.PROTOCOL_ERROR, "DATA where there is no body")
-        self.sink.response_body(data)
-
-    def ended(self, trailers: Headers | None) -> None:
-        """A whole answer before our request's end: the rest of it is not wanted any more."""
-        sink = self.let_go()
-        if not self.answered:
-            self.close(Reset.PROTOCOL_ERROR)
-            sink.failed(Failure.PROTOCOL, "a response without a head")
-            return
-        if self.open_out:
-            self.close(Reset.CANCEL)
-        sink.response_end(trailers)
-
-    def broken(self, reason: Reset, detail: str, code: int = -1) -> None:
-        if code == _REFUSED:
-            failure = Failure.REFUSED
-        elif code < 0:
-            failure = Failure.PROTOCOL
-        else:
-            failure = Failure.RESET
-        self.let_go().failed(failure, detail)
-
-    def ask_to_pause(self) -> None:
-        self.sink.pause_request()
-
-    def ask_to_resume(self) -> None:
-        self.sink.resume_request()
 
 
 class Client(Connection):
@@ -285,7 +189,7 @@ class Client(Connection):
         self._going = True
         for stream in [stream for id, stream in self.streams.items() if id > last]:
             self.end_stream(stream, frames.RST_STREAM)
-            stream.broken(Reset.REFUSED_STREAM, "above the last stream of GOAWAY", _REFUSED)
+            stream.broken(Reset.REFUSED_STREAM, "above the last stream of GOAWAY", REFUSED)
         self._drop_unbegun(Failure.REFUSED, "the server goes away")
         if not self.active and not self.dead:
             self.hang_up(Reset.NO_ERROR, "the server went away")

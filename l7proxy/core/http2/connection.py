@@ -14,31 +14,28 @@ from typing import Any, ClassVar, Final
 from weft.l7proxy.core.http2 import control, frames, guard
 from weft.l7proxy.core.http2.frames import FRAME, PADDED, PREFACE, Fault, StreamFault, unpack_head
 from weft.l7proxy.core.http2.hpack import BadBlock, Decoder, Oversize
-from weft.l7proxy.core.http2.output import Output
+from weft.l7proxy.core.http2.ledger import Ledger
 from weft.l7proxy.core.http2.streams import Stream
 from weft.l7proxy.core.http2.turn import TURN
 from weft.l7proxy.core.limits import Limits
 from weft.l7proxy.core.stream import Headers, Reset, Transport
 
 _CONTINUATIONS: Final = 32  # of one block: at 16 KiB each they carry eight times the largest head
-_REMEMBERED: Final = 512  # closed streams, in each of two generations
 _WHOLE: Final = (
     frames.END_HEADERS | PADDED | frames.WITH_PRIORITY
 )  # flags of HEADERS that may need more than decoding
 
 
-class Connection(Output):
-    """`forgotten`: how streams closed: END_STREAM, RST_STREAM (ours), -1 (the peer's); in two generations."""
+class Connection(Ledger):
+    """`pending`: the beginning of a frame that needs `need` bytes. `settled`: the peer's SETTINGS came;
+    `acknowledged`: it has read ours."""
 
     __slots__ = (
         "acknowledged",
         "block",
         "decoder",
-        "forgotten",
-        "forgotten_before",
         "guard",
         "half_connection",
-        "last_in",
         "need",
         "peer_list",
         "peer_streams",
@@ -53,16 +50,13 @@ class Connection(Output):
     accepts_push_setting: ClassVar[bool]  # a client may say whether it wants pushes, a server must not
 
     def __init__(self, transport: Transport, limits: Limits, now: Callable[[], float]) -> None:
-        Output.__init__(self, transport, limits, now)
+        Ledger.__init__(self, transport, limits, now)
         self.decoder = Decoder(limits.head, limits.headers)
         self.guard = guard.Guard(limits.resets, now)
-        self.prefaced = self.settled = self.acknowledged = False  # its SETTINGS came; ours were read
-        self.pending = bytearray()  # the beginning of a frame that needs `need` bytes
+        self.prefaced = self.settled = self.acknowledged = False
+        self.pending = bytearray()
         self.pending_since, self.need = 0.0, 0
         self.block: _Block | None = None
-        self.last_in = 0  # the peer's highest stream
-        self.forgotten: dict[int, int] = {}
-        self.forgotten_before: dict[int, int] = {}
         self.peer_list = 0  # bytes of a header list that the peer takes; 0: it did not say
         self.peer_streams = limits.streams
         self.receive_window = frames.DEFAULT_WINDOW
@@ -159,7 +153,7 @@ class Connection(Output):
             self.credit()
         stream = self.streams.get(id)
         if stream is None or not stream.open_in:
-            self._late(id, frames.DATA)
+            self.late(id, frames.DATA)
             return
         stream.receive_window -= size
         if stream.receive_window < 0:
@@ -248,52 +242,11 @@ class Connection(Output):
         except BadBlock as error:
             raise Fault(Reset.COMPRESSION_ERROR, str(error)) from None
 
-    def end_stream(self, stream: Stream, how: int) -> None:
-        stream.open_in = stream.open_out = False
-        stream.backlog = None
-        self.forget(stream, how)
-
-    def forget(self, stream: Stream, how: int) -> None:
-        """Closed, both ways. What comes for it later is judged by how it closed."""
-        id = stream.id
-        if self.streams.pop(id, None) is None:
-            return
-        if self.waiting:
-            self.waiting.pop(id, None)
-        if len(self.forgotten) >= _REMEMBERED:
-            self.forgotten_before, self.forgotten = self.forgotten, {}
-        self.forgotten[id] = how
-        self.over(stream)
-
-    def remember(self, id: int, how: int) -> None:
-        if len(self.forgotten) >= _REMEMBERED:
-            self.forgotten_before, self.forgotten = self.forgotten, {}
-        self.forgotten[id] = how
-
-    def over(self, stream: Stream) -> None:
-        """One stream less."""
-
-    def is_idle(self, id: int) -> bool:
-        raise NotImplementedError
-
-    def _late(self, id: int, kind: int) -> None:
-        """DATA or HEADERS for a stream that takes none (5.1)."""
-        if id in self.streams:
-            raise StreamFault(id, Reset.STREAM_CLOSED, "half closed already")
-        how = self.forgotten.get(id) or self.forgotten_before.get(id)
-        if how == frames.RST_STREAM:  # it had not heard of our reset
-            return
-        if how == frames.END_STREAM:
-            raise Fault(Reset.STREAM_CLOSED, "closed already")
-        if not id or self.is_idle(id) or (how is None and kind == frames.HEADERS):
-            raise Fault(Reset.PROTOCOL_ERROR, "no such stream")
-        raise StreamFault(id, Reset.STREAM_CLOSED, "closed already")
-
     def late_headers(self, id: int, block: bytes) -> None:
         """Decoded all the same: it may change the table."""
         with contextlib.suppress(Oversize):
             self.decode(block)
-        self._late(id, frames.HEADERS)
+        self.late(id, frames.HEADERS)
 
     def _stream_fault(self, fault: StreamFault) -> None:
         """Counted: a peer can make us reset streams as fast as it can reset them itself."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from weft.l7proxy.core.http2 import frames
+from weft.l7proxy.core.http2.encoder import Encoder
 from weft.l7proxy.core.http2.frames import FRAME
-from weft.l7proxy.core.http2.hpack import Encoder
 from weft.l7proxy.core.http2.streams import Stream
 from weft.l7proxy.core.http2.turn import TURN
 from weft.l7proxy.core.limits import Limits

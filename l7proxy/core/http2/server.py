@@ -1,4 +1,4 @@
-"""The accepted side of HTTP/2: requests in, responses out, one `ServerStream` (a `Downstream`) for each.
+"""The accepted side of HTTP/2: requests in, responses out.
 
 Answered here, without the handler: CONNECT (501), heads over the limits (431). Refused with REFUSED_STREAM, so that
 the client may send them elsewhere: streams over the limit, and those that come after the last GOAWAY.
@@ -12,91 +12,16 @@ from typing import Final
 from weft.l7proxy.core.http2 import control, frames, guard
 from weft.l7proxy.core.http2.connection import Connection
 from weft.l7proxy.core.http2.frames import Fault, StreamFault
-from weft.l7proxy.core.http2.heads import Malformed, RequestHead, request_head, response_fields, trailers
+from weft.l7proxy.core.http2.heads import Malformed, RequestHead, request_head, trailers
 from weft.l7proxy.core.http2.hpack import Oversize
+from weft.l7proxy.core.http2.serverstream import NOBODY, ServerStream
 from weft.l7proxy.core.http2.streams import Stream
 from weft.l7proxy.core.http2.turn import TURN
 from weft.l7proxy.core.limits import Limits
-from weft.l7proxy.core.stream import Handler, Headers, Peer, Request, RequestSink, Reset, Response, Transport
+from weft.l7proxy.core.stream import Handler, Peer, Request, Reset, Response, Transport
 
 _DRAIN: Final = b"weftdrai"  # the PING whose answer says that the first GOAWAY was read
 _DRAIN_WAIT: Final = 1.0  # seconds, for a peer that answers no PING
-
-
-class _Nobody:
-    """Stands behind a stream that was begun here."""
-
-    def body(self, data: bytes) -> None: ...
-    def end(self, trailers: Headers | None) -> None: ...
-    def gone(self, reason: Reset) -> None: ...
-    def pause_response(self) -> None: ...
-    def resume_response(self) -> None: ...
-
-
-_NOBODY: Final = _Nobody()
-
-
-class ServerStream(Stream):
-    """`patient`: it may be silent for long. `seen`, `since`: how much of the body
-    there was when it was last looked at, and since when there is no more."""
-
-    __slots__ = ("head_only", "patient", "peer", "seen", "server", "since", "sink")
-
-    sink: RequestSink
-
-    def __init__(self, connection: Server, id: int, head: RequestHead, since: float) -> None:
-        Stream.__init__(self, connection, id)
-        self.server, self.peer = connection, connection.peer
-        self.length, self.patient = head.length, head.patient
-        self.head_only = head.method == b"HEAD"
-        self.seen, self.since = 0, since
-
-    def informational(self, response: Response) -> None:
-        if self.open_out and not self.begun and response.status != 101:
-            self.connection.write_headers(self.id, response_fields(response.status, response.headers), False)
-
-    def respond(self, response: Response, end: bool) -> None:
-        if self.begun or not self.open_out:
-            return
-        self.begun = True
-        self.server.answers += 1
-        status = response.status
-        end = end or self.head_only or status == 204 or status == 304
-        self.connection.write_headers(self.id, response_fields(status, response.headers), end)
-        if end:
-            self.sent_all()
-
-    def sent_all(self) -> None:
-        """An answer before the request's end: the rest is not wanted (8.1)."""
-        self.open_out = False
-        if self.open_in:
-            self.close(Reset.NO_ERROR)
-        else:
-            self.connection.forget(self, frames.END_STREAM)
-            self.sink = _NOBODY
-
-    def close(self, reason: Reset) -> None:
-        Stream.close(self, reason)
-        self.sink = _NOBODY
-
-    def close_after(self) -> None:
-        self.server.drain()
-
-    def deliver(self, data: bytes) -> None:
-        self.sink.body(data)
-
-    def ended(self, trailers: Headers | None) -> None:
-        self.sink.end(trailers)
-
-    def broken(self, reason: Reset, detail: str, code: int = -1) -> None:
-        sink, self.sink = self.sink, _NOBODY
-        sink.gone(reason)
-
-    def ask_to_pause(self) -> None:
-        self.sink.pause_response()
-
-    def ask_to_resume(self) -> None:
-        self.sink.resume_response()
 
 
 class Server(Connection):
@@ -202,7 +127,7 @@ class Server(Connection):
             return
         stream = ServerStream(self, id, head, self.now())
         stream.open_in = not end
-        stream.sink = _NOBODY
+        stream.sink = NOBODY
         self.streams[id] = stream
         sink = self._handler.request(request, stream, end)
         if stream.open_in or stream.open_out:
@@ -212,7 +137,7 @@ class Server(Connection):
         """By ourselves. Counted, for it costs the client nothing."""
         self.guard.count(guard.ERRORS)
         stream = ServerStream(self, id, RequestHead(b"", b"", b"", [], b"", -1, False, False), self.now())
-        stream.open_in, stream.sink = not end, _NOBODY
+        stream.open_in, stream.sink = not end, NOBODY
         self.streams[id] = stream
         stream.respond(Response(status, [(b"content-length", b"0")], length=0), True)
 
@@ -229,7 +154,7 @@ class Server(Connection):
         return id > self.last_in or not id & 1
 
     def was_reset(self, stream: Stream) -> None:
-        """Rapid reset: work that is called off before it was begun."""
+        """Rapid reset: work that is called off before it was answered."""
         assert isinstance(stream, ServerStream)
         if not stream.begun:
             self.guard.count(guard.RESETS, self.answers)
@@ -237,7 +162,7 @@ class Server(Connection):
     # The end
 
     def on_goaway(self, last: int, code: int) -> None:
-        """The client opens nothing more: what is there is begun."""
+        """The client opens nothing more: what is there is answered."""
         self._final = True
         if not self.streams:
             self.hang_up(Reset.NO_ERROR, "the client goes away")

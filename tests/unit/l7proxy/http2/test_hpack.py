@@ -7,7 +7,8 @@ import pytest
 
 from hostile_http2 import literal, number
 from weft.l7proxy.core.http2 import huffman
-from weft.l7proxy.core.http2.hpack import BadBlock, Decoder, Encoder, Oversize, Sensitive
+from weft.l7proxy.core.http2.encoder import Encoder
+from weft.l7proxy.core.http2.hpack import BadBlock, Decoder, Oversize, Sensitive
 from weft.l7proxy.core.http2.statictable import LAST, STATIC
 
 REQUESTS = (
