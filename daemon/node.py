@@ -58,6 +58,8 @@ GUARD_INTERVAL = 2.0
 KEEP_INTERVAL = 5.0
 #: Source ports of connections that the proxy makes in a client's name: above those that kernels give out.
 PROXY_PORTS = (61000, 65535)
+#: The pin of the map in which its workers count limits together; another layout is another name.
+PROXY_COUNTERS = "proxy_counters_v1"
 #: As Istio calls a cluster that nobody named: `source_cluster` of its metrics.
 CLUSTER_NAME = "Kubernetes"
 #: Seconds that a daemon waits for the one before it to end.
@@ -235,6 +237,7 @@ class Node:
             workers=settings.proxy_workers,
             run_dir=settings.run_dir,
             cgroup=settings.cgroup,
+            counters=settings.pin_dir / PROXY_COUNTERS,
             version=self.version,
             setup=self._proxy_setup,
             held=lambda: self.agent.snapshot.revision if self.agent.snapshot else 0,

@@ -42,12 +42,14 @@ def command() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """`cgroup` None: the workers stay in the daemon's."""
+    """`cgroup` None: the workers stay in the daemon's. `counters`: the pin of the map in which they count limits
+    together; None: each for itself."""
 
     words: Sequence[str]
     socket: Path
     run_dir: Path
     cgroup: Path | None = None
+    counters: Path | None = None
 
     def log_of(self, number: int) -> Path:
         return self.run_dir / f"proxy-{number}.log"
@@ -57,6 +59,7 @@ class Launcher:
         argv = [*self.words, "--daemon", str(self.socket), "--run-dir", str(self.run_dir)]
         argv += ["--worker", str(number), "--generation", str(generation)]
         argv += ["--takeover"] if takeover else []
+        argv += ["--counters", str(self.counters)] if self.counters is not None else []
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         output = os.open(self.log_of(number), flags, 0o600)
         try:

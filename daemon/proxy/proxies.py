@@ -65,6 +65,7 @@ class Proxies:
         words: tuple[str, ...],
         run_dir: Path,
         cgroup: Path | None,
+        counters: Path | None,
         version: str,
         setup: Callable[[], pb.Setup],
         held: Callable[[], int],
@@ -81,7 +82,7 @@ class Proxies:
         self._observer = observer
         self._tasks: list[asyncio.Task[None]] = []
         self.ledger = Counts()
-        launcher = Launcher(words, run_dir / "proxy.sock", run_dir, cgroup)
+        launcher = Launcher(words, run_dir / "proxy.sock", run_dir, cgroup, counters)
         self.supervisor = Supervisor(workers, launcher, version, self._drain, self._serving)
         self.feed = Feed(launcher.socket, setup, held, full, self.supervisor, self)
         self.taps = Taps(directory, self.feed.tap)

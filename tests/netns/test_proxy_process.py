@@ -231,6 +231,7 @@ def test_the_real_workers_share_the_port_and_have_the_snapshot(real: Lab) -> Non
     assert listeners(real) == 4
     wait_for(lambda: {row["revision"] for row in proxy(real)["workers"]} == {real.operator.snapshot.revision}, 5)
     assert real.query("status")["ok"]
+    assert (real.pin_dir / "proxy_counters_v1").exists()
 
 
 def test_a_real_worker_that_is_killed_is_back_within_a_second_of_its_own_start(real: Lab) -> None:

@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--worker", type=int, required=True)
     parser.add_argument("--generation", type=int, required=True)
     parser.add_argument("--takeover", action="store_true")
+    parser.add_argument("--counters")
     return parser.parse_args()
 
 

@@ -69,6 +69,7 @@ def play(
             words=(sys.executable, standin_proxy.__file__),
             run_dir=run_dir,
             cgroup=None,
+            counters=None,
             version="0.1.0",
             setup=lambda: pb.Setup(mark=0x800, port=15001),
             held=lambda: 7,
