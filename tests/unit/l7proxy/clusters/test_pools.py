@@ -1,5 +1,6 @@
-"""Connections: who gets one, who waits, what is used again and what never. What overflows and what waits was tried on
-Envoy 1.40 with the same limits: one connection and one place to wait let two of four pass, two requests likewise."""
+"""Connections: who gets one, who waits, what is used again and what never. What overflows and what waits was
+tried on Envoy 1.40 with the same limits: one connection and one place to wait let two of four pass, two requests
+likewise."""
 
 from __future__ import annotations
 

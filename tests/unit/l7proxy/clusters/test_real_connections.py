@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,8 +12,18 @@ import pytest
 from cluster_lab import Clock, World, anybody, pod
 from weft.l7proxy.connector import Connector, Sockets
 from weft.l7proxy.core.clusters import ClusterMap
+from weft.l7proxy.core.http1 import Client
 from weft.l7proxy.core.stream import Failure, Request, Response
-from weft.policies.model import Protocol
+from weft.l7proxy.upstream.connection import Connection
+from weft.l7proxy.upstream.pool import _Dial as Dial
+from weft.policies.mesh.model import (
+    ConnectionPool,
+    DestinationPolicy,
+    HostRouting,
+    LeveledPolicy,
+    TrafficPolicy,
+)
+from weft.policies.model import ObjectRef, Protocol
 from weft.policies.snapshot import BackendItem, ServiceItem, ServicePortItem
 
 HOST = "orders.shop.svc.cluster.local"
@@ -151,6 +162,31 @@ def test_nobody_listening_is_a_failed_connect() -> None:
         )
         proxy.map.changed([HOST])
         assert (await proxy.call())[0] is Failure.CONNECT
+
+    against(keep_alive, check)
+
+
+@pytest.mark.parametrize("per_connection", [1, 0])
+def test_a_connection_that_is_over_waits_for_no_collector(per_connection: int) -> None:
+    """Where each request has a connection of its own, cycles would pile up until the collector stops the worker."""
+
+    async def check(proxy: Proxy) -> None:
+        pool = TrafficPolicy(connection_pool=ConnectionPool(max_requests_per_connection=per_connection))
+        rule = DestinationPolicy(ObjectRef("DestinationRule", "shop", "x"), HOST, LeveledPolicy(pool))
+        proxy.world.routings[HOST] = HostRouting(HOST, "shop/orders", policies=(rule,))
+        proxy.map.changed([HOST])
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await proxy.call()
+            [view] = proxy.map.views.values()
+            view.close()
+            await asyncio.sleep(0.05)
+            alive = [one for one in gc.get_objects() if type(one) in (Connection, Client, Dial)]
+            assert not alive
+        finally:
+            gc.enable()
 
     against(keep_alive, check)
 
