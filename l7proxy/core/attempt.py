@@ -113,6 +113,10 @@ class Attempts:
         """The response has begun and cannot go on."""
         raise NotImplementedError
 
+    def crash(self) -> None:
+        """Something of ours is broken."""
+        raise NotImplementedError
+
     def informational(self, response: Response) -> None:
         raise NotImplementedError
 
@@ -325,7 +329,7 @@ class Attempts:
     def _wake(self) -> None:
         self._timer = None
         if not self._finished:
-            self.attempt()
+            self.engine.guard(self, self.attempt)
 
     def _let_go(self, status: int = 0, *, quietly: bool = False) -> None:
         """Nobody waits for the try any more. `quietly`: its response has ended by itself."""

@@ -11,10 +11,12 @@ as the connection's), and so is `server`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from weft.l7proxy.core import fault, grpc, replies
+from weft.l7proxy.core.attempt import Attempts
 from weft.l7proxy.core.headers import ATTEMPT_COUNT, HOP_HEADERS, without
 from weft.l7proxy.core.limits import DEFAULTS, Limits
 from weft.l7proxy.core.mirror import Mirror
@@ -28,6 +30,9 @@ from weft.l7proxy.core.streaming import Streaming
 from weft.policies.errors import Invalid
 from weft.policies.mesh.choose import Chooser
 from weft.policies.mesh.model import Destination
+from weft.policies.mesh.model import Mirror as MirrorRule
+
+log = logging.getLogger(__name__)
 
 Head = dict[bytes, bytes]
 _REPLACED = HOP_HEADERS | {ATTEMPT_COUNT}
@@ -64,6 +69,7 @@ class Engine:
         self.now, self.wall, self.schedule, self.draw, self.limits = now, wall, schedule, random, limits
         self.active: dict[Streaming, None] = {}
         self.mirrors: dict[Mirror, None] = {}
+        self.errors = 0
         self.refused: dict[str, list[Invalid]] = {}  # by host: routes that are left out, and why
         self._choosers: dict[str, Chooser] = {}
 
@@ -73,15 +79,25 @@ class Engine:
     def request(self, request: Request, downstream: Downstream, end: bool) -> RequestSink:
         exchange = Exchange(self, request, downstream)
         self.active[exchange] = None
-        exchange.start(end)
+        self.guard(exchange, exchange.start, end)
         return exchange
 
     def tick(self, now: float) -> None:
         """Some twenty times a second: one look at each deadline costs less than a timer for each request."""
         for exchange in [one for one in self.active if one.deadline <= now]:
-            exchange.due(now)
+            self.guard(exchange, exchange.due, now)
         for mirror in [one for one in self.mirrors if one.deadline <= now]:
             mirror.abandon()
+
+    def guard(self, exchange: Attempts, action: Callable[..., None], *given: object) -> None:
+        """A fault of ours ends the request that met it, with 500, and nothing else. What a codec calls needs no
+        guard: a fault closes its connection."""
+        try:
+            action(*given)
+        except Exception:
+            self.errors += 1
+            log.exception("a request met a fault")
+            exchange.crash()
 
     def chooser(self, host: str) -> Chooser | None:
         """Of the routing in force for this host; made anew when that is another object."""
@@ -238,7 +254,7 @@ class Exchange(Streaming):
     def _delayed(self) -> None:
         self._timer = None
         if not self._finished:
-            self._abort_or_proceed()
+            self.engine.guard(self, self._abort_or_proceed)
 
     def _abort_or_proceed(self) -> None:
         rule = self.plan.rule
@@ -348,17 +364,24 @@ class Exchange(Streaming):
         for wanted in rule.mirrors:
             if not fault.hits(wanted.percent, self.engine.draw):
                 continue
-            cluster = None if wanted.destination.refused else self._cluster(wanted.destination)
-            if cluster is None:
-                continue
-            copy = Mirror(self.engine, cluster, self.client, self.sent, self.entry)
-            whole = self._request_over and not self._pieces and self._trailers is None
-            copy.start(self.downstream.peer, protocol_of(cluster, self.request), self.plan.timeout, whole)
-            for piece in self._pieces:
-                copy.send(piece)
-            if self._request_over and not whole:
-                copy.finish(self._trailers)
-            self._mirrors = [*(self._mirrors or ()), copy]
+            try:
+                self._mirror_to(wanted)
+            except Exception:
+                self.engine.errors += 1
+                log.exception("a mirror met a fault")
+
+    def _mirror_to(self, wanted: MirrorRule) -> None:
+        cluster = None if wanted.destination.refused else self._cluster(wanted.destination)
+        if cluster is None:
+            return
+        copy = Mirror(self.engine, cluster, self.client, self.sent, self.entry)
+        whole = self._request_over and not self._pieces and self._trailers is None
+        copy.start(self.downstream.peer, protocol_of(cluster, self.request), self.plan.timeout, whole)
+        for piece in self._pieces:
+            copy.send(piece)
+        if self._request_over and not whole:
+            copy.finish(self._trailers)
+        self._mirrors = [*(self._mirrors or ()), copy]
 
 
 def protocol_of(cluster: Cluster, request: Request) -> str:

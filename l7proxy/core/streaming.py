@@ -7,6 +7,7 @@ Its rule: after `_finish` the exchange refers to nobody and every call to it doe
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from weft.l7proxy.core import grpc, replies
@@ -18,6 +19,8 @@ from weft.l7proxy.core.stream import Downstream, Headers, Peer, Request, Reset, 
 if TYPE_CHECKING:
     from weft.l7proxy.core.exchange import Engine
     from weft.l7proxy.core.mirror import Mirror
+
+log = logging.getLogger(__name__)
 
 Head = dict[bytes, bytes]
 
@@ -261,6 +264,23 @@ class Streaming(Attempts):
         self.entry.details = details
         self.downstream.reset(reason)
         self._finish()
+
+    def crash(self) -> None:
+        if self._finished:
+            return
+        try:
+            self.entry.verdict = "ERROR"
+            self._let_go()
+            if self._responding:
+                self.cut("internal_error")
+            else:
+                self.answer(500, b"", "internal_error")
+        except Exception:  # what is broken stands in the way of telling: then without
+            log.exception("a request could not be ended in order")
+            self._finished = True
+            self.engine.active.pop(self, None)
+            self.downstream.reset(Reset.INTERNAL_ERROR)
+            self.downstream = NOBODY
 
     def due(self, now: float) -> None:
         """The deadline has come: the request's, the try's, or the end of patience with a silent tunnel."""

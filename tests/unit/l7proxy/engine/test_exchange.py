@@ -7,8 +7,9 @@ import math
 import pytest
 
 from engine_lab import CLIENT, HOST, Lab, destination, rule
-from weft.l7proxy.core.parties import Workload
+from weft.l7proxy.core.parties import Permit, Workload
 from weft.l7proxy.core.stream import Failure, Reset
+from weft.policies.l7 import HttpLimits
 from weft.policies.mesh.model import (
     Destination,
     DirectResponse,
@@ -395,6 +396,41 @@ def test_a_stream_that_the_server_reset_is_told_from_a_connection_that_was_lost(
     lab.tries[0].fail(Failure.RESET, "reset by the peer: INTERNAL_ERROR")
     assert (lab.entry.flags, lab.entry.failure) == ("UR", "reset by the peer: INTERNAL_ERROR")
     assert lab.entry.details == "upstream_reset_before_response_started{remote_reset}"
+
+
+def test_routing_that_changed_holds_for_the_next_request() -> None:
+    lab = Lab(rule(V1))
+    lab.server = ok
+    lab.client()
+    lab.route(rule(V2))
+    lab.client()
+    assert [one.cluster.subset for one in lab.tries] == ["v1", "v2"]
+
+
+@pytest.mark.parametrize("where", ["workload", "routing", "permit", "judge"])
+def test_a_fault_of_ours_ends_one_request_with_500_and_lets_nothing_through(where: str) -> None:
+    lab = Lab(rule(HOST))
+    lab.server = ok
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    lab.world.permits = {one.ip: Permit(True, ingress=HttpLimits(())) for one in lab.cluster().endpoints}
+    setattr(lab.world, where, broken)
+    client = lab.client()
+    assert client.status == 500 or client.was_reset is Reset.INTERNAL_ERROR
+    assert not lab.tries and lab.engine.errors == 1
+    lab.check_quiet()
+
+
+def test_a_fault_of_ours_in_a_second_try() -> None:
+    lab = Lab(rule(HOST, retries=RETRYING))
+    lab.server = lambda one: one.respond(503)
+    client = lab.client()
+    lab.cluster().endpoints = None  # type: ignore[assignment]
+    lab.advance(1)
+    assert client.status == 500 and lab.engine.errors == 1
+    lab.check_quiet()
 
 
 def test_the_client_is_a_workload_of_the_lab() -> None:

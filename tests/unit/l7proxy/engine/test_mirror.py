@@ -10,7 +10,7 @@ import pytest
 from engine_lab import HOST, Lab, destination, rule
 from weft.l7proxy.core.mirror import BOUND, unsampled
 from weft.l7proxy.core.stream import Failure, Reset, Response
-from weft.policies.mesh.model import HeaderChanges, Mirror, Retries, Rewrite
+from weft.policies.mesh.model import Fault, HeaderChanges, Mirror, Retries, Rewrite
 
 SHADOW = "shadow.shop.svc.cluster.local"
 
@@ -117,6 +117,41 @@ def test_a_mirror_that_is_answered_early_ends_early() -> None:
     assert shadow.was_reset is Reset.NO_ERROR
     asking.body(b"x").end()
     assert asking.status == 200 and shadow.content == b""
+    lab.check_quiet()
+
+
+def test_a_mirror_that_stops_and_goes_on_ends_once() -> None:
+    lab = mirrored()
+    shadow = lab.cluster(SHADOW)
+    shadow.server = None
+    lab.client()
+    for call in (shadow.tries[0].sink.pause_request, shadow.tries[0].sink.resume_request) * 2:
+        call()
+    shadow.tries[0].respond(200)
+    lab.check_quiet()
+
+
+@pytest.mark.parametrize("trailers", [None, [(b"t", b"1")]])
+@pytest.mark.parametrize("pieces", [[], [b"ab", b"cd"]])
+def test_a_request_that_a_fault_held_back_is_mirrored_whole(pieces: list[bytes], trailers: Any) -> None:
+    lab = mirrored(fault=Fault(delay=1.0, delay_percent=100))
+    asking = lab.client(method=b"POST", end=False, length=-1)
+    for piece in pieces:
+        asking.body(piece)
+    asking.end(trailers)
+    lab.advance(1.05)
+    real, shadow = lab.cluster().tries[0], lab.cluster(SHADOW).tries[0]
+    assert shadow.content == real.content == b"".join(pieces) and shadow.ended and real.ended
+    assert shadow.trailers == real.trailers == trailers
+
+
+def test_a_mirror_that_hangs_has_the_rules_timeout() -> None:
+    lab = mirrored(timeout=2.0)
+    lab.cluster(SHADOW).server = None
+    lab.client()
+    lab.advance(1.9)
+    assert lab.engine.mirrors
+    lab.advance(0.2)
     lab.check_quiet()
 
 
