@@ -63,6 +63,7 @@ class Server(Connection):
             control.apply(server, frames.parse_settings(payload))
             server.last_in = 1
             request.upgrade, request.version = b"", "2"
+            request.headers = [field for field in request.headers if field[0] != b"http2-settings"]
             head = RequestHead(request.method, b"", b"", [], b"", 0, False, False)
             server._serve(1, head, request, True)
         finally:

@@ -393,9 +393,10 @@ def test_a_quiet_connection_is_drained_at_last(accepted: Accepted) -> None:
 
 def test_an_upgraded_request_is_stream_1() -> None:
     wire, handler = Wire(), Recorder(answer=True)
-    request = Request(b"GET", b"/", b"a.test", [(b"x", b"y")], upgrade=b"h2c")
+    request = Request(b"GET", b"/", b"a.test", [(b"http2-settings", b"AAQ"), (b"x", b"y")], upgrade=b"h2c")
     server = Server.upgrade(wire, handler, Peer(*PEER), DEFAULTS, Clock(), request, b"AAMAAABkAAQAAAAB")
     assert handler.last.request is request and request.version == "2" and not request.upgrade
+    assert request.headers == [(b"x", b"y")]
     frames = frames_of(wire.take())
     assert [f[0] for f in frames] == [raw.SETTINGS, raw.UPDATE, raw.HEADERS, raw.DATA]
     assert body_of(frames, 1) == b"o", "the window of HTTP2-Settings was 1"
@@ -416,3 +417,8 @@ def test_deadlines_that_pass_now_and_then_are_no_rapid_reset(accepted: Accepted)
         accepted.handler.last.downstream.respond(Response(200, []), True)
         accepted.gets(raw.post(stream + 2) + raw.frame(raw.RST, 0, stream + 2, raw.word(8)))
     assert not goaways(accepted.wrote())
+
+
+def test_a_length_said_twice_alike_is_said_once(accepted: Accepted) -> None:
+    accepted.gets(raw.post(1, (b"content-length", b"3"), (b"content-length", b"3")))
+    assert accepted.handler.last.request.headers == [(b"content-length", b"3")]
