@@ -86,15 +86,17 @@ static __always_inline int weft_is_proxys(struct bpf_sock *sk, __u32 mark)
 	return !bpf_sk_fullsock(sk) || weft_bears(sk, mark);
 }
 
-/* Whether the proxy has this connection, of which nothing else is known. */
-static __always_inline int weft_proxy_has(struct __sk_buff *skb, const struct weft_flow *flow, int back)
+/* Whether the proxy has this connection, of which nothing else is known. `waiting`: or had it a moment ago; who else
+ * of this namespace would have a workload's address. */
+static __always_inline int weft_proxy_has(struct __sk_buff *skb, const struct weft_flow *flow, int back, int waiting)
 {
 	struct bpf_sock *sk = weft_socket(skb, &flow->packet, back);
 	int has;
 
 	if (!sk)
 		return 0;
-	has = sk->state != WEFT_TCP_LISTEN && weft_bears(sk, flow->mark);
+	has = sk->state != WEFT_TCP_LISTEN &&
+	      ((waiting && sk->state == WEFT_TCP_TIME_WAIT) || weft_bears(sk, flow->mark));
 	bpf_sk_release(sk);
 	return has;
 }
@@ -185,7 +187,7 @@ static __always_inline void weft_meet_opening(struct weft_flow *flow)
 static __always_inline void weft_meet_unknown(struct __sk_buff *skb, struct weft_flow *flow)
 {
 	if (flow->direction == WEFT_EGRESS) {
-		if (!weft_proxy_has(skb, flow, 0))
+		if (!weft_proxy_has(skb, flow, 0, 0))
 			return;
 		if (weft_is_from_proxys_port(flow->packet.dst_port))
 			weft_recognize(flow, WEFT_CT_F_FROM_PROXY, WEFT_INGRESS);
@@ -196,7 +198,7 @@ static __always_inline void weft_meet_unknown(struct __sk_buff *skb, struct weft
 			weft_recognize(flow, WEFT_CT_F_FROM_PROXY, WEFT_INGRESS);
 		else
 			weft_recognize(flow, WEFT_CT_F_TO_PROXY, WEFT_EGRESS);
-	} else if (weft_proxy_has(skb, flow, 0)) {
+	} else if (weft_proxy_has(skb, flow, 0, 0)) {
 		weft_recognize(flow, WEFT_CT_F_TO_PROXY, WEFT_INGRESS);
 	}
 }
@@ -267,10 +269,10 @@ static __always_inline __u8 weft_at_proxys_ports(struct __sk_buff *skb, struct w
 	if (!flow->has_proxy || flow->marked || flow->packet.protocol != IPPROTO_TCP)
 		return WEFT_OK;
 	if (flow->direction == WEFT_EGRESS) {
-		if (weft_is_from_proxys_port(flow->packet.src_port) && weft_proxy_has(skb, flow, 1))
+		if (weft_is_from_proxys_port(flow->packet.src_port) && weft_proxy_has(skb, flow, 1, 1))
 			return WEFT_DROP_NOT_THE_PROXY;
 	} else if (weft_is_from_proxys_port(flow->packet.dst_port) && !weft_is_syn(&flow->packet)) {
-		flow->steered = weft_proxy_has(skb, flow, 0);
+		flow->steered = weft_proxy_has(skb, flow, 0, 1);
 	}
 	return WEFT_OK;
 }
