@@ -120,6 +120,8 @@ class Supervisor:
         if process is not None:
             process.ready.set()
             slot = self._slot(process)
+            if slot.successor is process:
+                self._promote(slot)
             if slot.current is process:
                 slot.problem = ""
             slot.changed.set()
@@ -149,8 +151,7 @@ class Supervisor:
         """AskFailed: the one that is there goes on."""
         if slot.successor is not None:
             raise AskFailed("a successor is just starting")
-        old = slot.current
-        process = slot.successor = self._begin(slot, takeover=old is not None)
+        process = slot.successor = self._begin(slot, takeover=slot.current is not None)
         if process is None:
             raise AskFailed(slot.problem)
         try:
@@ -162,10 +163,6 @@ class Supervisor:
             why = f"ended with {describe(process.code)}" if process.ended.is_set() else "did not become ready"
             self._kill(slot, process, f"the successor {why}")
             raise AskFailed(f"the successor {why}: {last_line(self.launcher.log_of(slot.number))}")
-        if slot.successor is process:  # else its predecessor died, and it is the current one already
-            slot.current, slot.successor = process, None
-            if old is not None:
-                self._let_go(slot, old)
         return process
 
     def status(self) -> list[dict[str, Any]]:
@@ -239,16 +236,33 @@ class Supervisor:
         process.worker = worker
         self._generation = max(self._generation, worker.generation)
         log.info("proxy worker %d: pid %d goes on under this daemon", worker.number, worker.pid)
-        if slot is self.retired or (slot.current is not None and slot.current.generation > process.generation):
+        if slot is self.retired:
             self._let_go(slot, process)
-            return process
-        if slot.current is not None:
-            self._let_go(slot, slot.current)
-        slot.leaving.remove(process)
-        slot.current, slot.problem = process, ""
-        slot.changed.set()
-        self._spawn(self._look_at(slot, process, worker))
+        else:
+            self._place(slot, process)
+            self._spawn(self._look_at(slot, process, worker))
         return process
+
+    def _place(self, slot: Slot, process: Process) -> None:
+        """Of two that live, a hand-over was under way: the older one serves until the newer one is ready."""
+        slot.leaving.remove(process)
+        current = slot.current
+        if current is None:
+            slot.current, slot.problem = process, ""
+        elif process.generation > current.generation and slot.successor is None:
+            slot.successor = process
+        elif process.generation < current.generation and slot.successor is None and not current.ready.is_set():
+            slot.current, slot.successor = process, current
+        else:
+            self._let_go(slot, process)
+        slot.changed.set()
+
+    def _promote(self, slot: Slot) -> None:
+        """The successor serves."""
+        old, slot.current, slot.successor = slot.current, slot.successor, None
+        slot.problem = ""
+        if old is not None:
+            self._let_go(slot, old)
 
     async def _look_at(self, slot: Slot, process: Process, worker: Worker) -> None:
         """One that drains already takes nothing new, so it is nobody's current one; one of another version is
@@ -258,7 +272,7 @@ class Supervisor:
         except (AskFailed, ValueError, AttributeError):
             state = ""
         if state == "draining" and slot.current is process:
-            slot.current = None
+            slot.current, slot.successor = slot.successor, None
             self._let_go(slot, process)
             slot.changed.set()
         elif worker.version != self.version and slot.current is process:

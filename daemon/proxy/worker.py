@@ -26,7 +26,7 @@ log = logging.getLogger("weft.proxy")
 #: Bytes that may wait to be read by a worker beyond a full update: some thousand differences.
 BACKLOG: Final = 16 << 20
 #: Seconds that a worker may leave what it was sent unread.
-STALLED: Final = 10.0
+STALLED: Final = 30.0
 #: Questions that one worker may owe answers to.
 MAX_QUESTIONS: Final = 64
 _CREDENTIALS: Final = struct.Struct("3i")

@@ -2,7 +2,7 @@
 
 What it does is read from `<run dir>/standin.json` at its start and at each update:
   refuse: {resource: reason}   what it refuses        die: true      it ends at once with exit code 3
-  mute: true                   never ready            deaf: true     it reads nothing after its Hello
+  mute: true  (at its start)   never ready            deaf: true     it reads nothing after its Hello
   drain: seconds               how long it drains
 What it was asked and told it writes to `<run dir>/standin-<pid>.log`, a word a line.
 """
@@ -41,6 +41,7 @@ class StandIn:
         self.log = options.run_dir / f"standin-{os.getpid()}.log"
         self.held = 0
         self.draining = False
+        self.mute = bool(self.plan().get("mute"))
 
     def plan(self) -> dict[str, Any]:
         try:
@@ -78,7 +79,7 @@ class StandIn:
                 self.note(str(message.WhichOneof("message")))
                 if message.HasField("update"):
                     self.take(sock, message.update)
-                    if not ready and not self.plan().get("mute"):
+                    if not ready and not self.mute:
                         ready = True
                         send(sock, pb.FromProxy(ready=pb.Ready()))
                 elif message.HasField("query"):

@@ -182,6 +182,24 @@ def test_one_that_drains_already_is_not_taken_for_the_one_that_serves(run_dir: P
     play(act)
 
 
+def test_a_daemon_that_ends_amid_a_hand_over_leaves_somebody_who_serves(run_dir: Path) -> None:
+    async def act() -> None:
+        async with Daemon(run_dir) as daemon:
+            (old,) = await daemon.serves()
+            told(run_dir, mute=True)
+            handing = asyncio.create_task(daemon.supervisor.restart())
+            await until(lambda: len(daemon.feed.workers) == 2)
+            handing.cancel()
+        async with Daemon(run_dir) as daemon:
+            await until(lambda: len(daemon.feed.workers) == 2)
+            assert await daemon.serves() == [old]
+            states = {row["pid"]: row["state"] for row in daemon.supervisor.status()}
+            assert states.pop(old) == "serving" and [*states.values()] == ["starting"]
+            assert "drain" not in heard(run_dir, old)
+
+    play(act)
+
+
 def test_a_worker_of_another_version_is_replaced_by_a_hand_over(run_dir: Path) -> None:
     async def act() -> None:
         async with Daemon(run_dir) as daemon:
