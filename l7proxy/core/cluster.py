@@ -23,7 +23,8 @@ from weft.policies.mesh.model import Balance, ConnectionPool, TrafficPolicy
 
 class ClientCluster:
     """`settings`, `circuit`, `source` and `waiting` are what pools ask for. `used`: since the last sweep. `kept`:
-    the address that was asked for is the destination (PASSTHROUGH, resolution NONE)."""
+    the address that was asked for is the destination (PASSTHROUGH, resolution NONE). `problem`: why nobody is
+    picked."""
 
     __slots__ = (
         "_busy",
@@ -40,6 +41,7 @@ class ClientCluster:
         "name",
         "policy",
         "port",
+        "problem",
         "protocol",
         "retired",
         "settings",
@@ -62,7 +64,7 @@ class ClientCluster:
         self.client, self.source = client, client.ip
         self.circuit, self._plumbing, self._busy = circuit, plumbing, busy
         self.policy, self.settings = DEFAULT, ConnectionPool()
-        self.protocol = ""
+        self.protocol = self.problem = ""
         self.denied, self.used, self.kept, self.retired = False, True, False, False
         self.waiting: dict[ResponseSink, Pool] = {}
         self._pools: dict[str, dict[Backend, Pool]] = {"http1": {}, "http2": {}}
@@ -76,6 +78,7 @@ class ClientCluster:
         assert policy.connection_pool is not None
         self.policy, self.protocol = policy, protocol
         self.settings = policy.connection_pool
+        self.problem = _unserved(policy)
         self.destination, self.group = destination, group
         self.kept = destination.open or policy.load_balancer.balance is Balance.PASSTHROUGH
         hashing = policy.load_balancer.hash if policy.load_balancer.balance is Balance.HASH else None
@@ -92,6 +95,9 @@ class ClientCluster:
         self, key: int | None, tried: Collection[Endpoint], allowed: Callable[[Endpoint], bool]
     ) -> Endpoint | None:
         self.used = True
+        if self.problem:
+            self.denied = False
+            return None
         if self.kept:
             return self._asked_for(key, allowed)
         chosen = self.group.pick(key, tried, allowed)
@@ -205,6 +211,13 @@ class ClientCluster:
     @property
     def pools(self) -> list[Pool]:
         return [pool for pools in self._pools.values() for pool in pools.values()]
+
+
+def _unserved(policy: TrafficPolicy) -> str:
+    """What was asked for is not done the way it was not asked for: nobody is reached in the clear instead."""
+    if policy.tls is not None and policy.tls.mode in ("SIMPLE", "MUTUAL"):
+        return f"TLS mode {policy.tls.mode} is not served yet"
+    return ""
 
 
 def address_key(address: tuple[str, int]) -> int:

@@ -57,6 +57,7 @@ def _cluster(view: ClientCluster) -> Facts:
         "endpoints": len(group.members),
         "available": group.available,
         "panic": group.panic,
+        "problem": view.problem,
         "policy": msgspec.to_builtins(view.policy),
         "requests": circuit.requests,
         "pending": circuit.pending,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cluster_lab import HOST, Lab, anybody, pod
+from weft.l7proxy.core import describe
 from weft.policies.mesh.model import (
     Balance,
+    ClientTls,
     ConnectionPool,
     DestinationPolicy,
     LeveledPolicy,
@@ -118,6 +120,19 @@ def test_an_undefined_subset_is_no_cluster_and_an_empty_one_has_nobody() -> None
     lab.serve("10.0.1.2")
     cluster = lab.cluster("v1")
     assert cluster.pick(None, (), anybody) is None and not cluster.denied
+
+
+@pytest.mark.parametrize(
+    ("mode", "reached"), [("DISABLE", True), ("ISTIO_MUTUAL", True), ("SIMPLE", False), ("MUTUAL", False)]
+)
+def test_who_is_to_be_reached_by_tls_is_not_reached_in_the_clear(mode: str, reached: bool) -> None:
+    lab = Lab()
+    lab.serve("10.0.1.1")
+    lab.declare(rule(TrafficPolicy(tls=ClientTls(mode))))
+    cluster = lab.cluster()
+    assert (cluster.pick(None, (), anybody) is not None) is reached
+    assert not cluster.denied
+    assert describe.clusters(lab.map)[0]["problem"] == ("" if reached else f"TLS mode {mode} is not served yet")
 
 
 def test_an_unknown_host_or_port_is_no_cluster() -> None:
