@@ -16,9 +16,10 @@ from typing import Final
 
 from weft.bpf.shared import Private, Rows
 from weft.l7proxy.core import levels
+from weft.l7proxy.core.catalog import Catalog
 from weft.l7proxy.core.circuit import Circuit
 from weft.l7proxy.core.cluster import ClientCluster
-from weft.l7proxy.core.endpoints import Backend, Destination, names_of, protocol, wanted
+from weft.l7proxy.core.endpoints import Backend, Destination, protocol
 from weft.l7proxy.core.group import Group, Look
 from weft.l7proxy.core.limits import DEFAULTS, Limits
 from weft.l7proxy.core.localities import place_of
@@ -27,9 +28,7 @@ from weft.l7proxy.upstream.codecs import CODECS
 from weft.l7proxy.upstream.connection import Connector
 from weft.l7proxy.upstream.names import Names, Resolve
 from weft.l7proxy.upstream.pool import MakeCodec, Plumbing
-from weft.policies.mesh.model import Resolution, ServiceEntry, TrafficPolicy
-from weft.policies.model import Protocol
-from weft.policies.snapshot import ServicePortItem
+from weft.policies.mesh.model import TrafficPolicy
 
 PASSTHROUGH: Final = "PassthroughCluster"
 #: Seconds between two looks at the same view: what was not asked for since the one before is let go.
@@ -62,13 +61,12 @@ class ClusterMap:
         self._plumbing = Plumbing(connector, codecs, limits, now)
         self._busy: dict[ClientCluster, None] = {}  # those that have connections
         self.names = Names(resolve, now, self._renamed)
+        self.catalog = Catalog(world, self.names, self.rows)
         self.views: dict[_Key, ClientCluster] = {}
-        self.destinations: dict[tuple[str, int], Destination] = {}
         self._groups: dict[tuple[Look, Destination], Group] = {}
         self._restless: dict[Group, None] = {}  # those that time changes
         self._circuits: dict[tuple[str, str], Circuit] = {}
         self._by_host: dict[str, set[_Key]] = {}
-        self._watched: dict[str, list[str]] = {}  # names, by host
         self._to_look_at: list[_Key] = []
         self._swept = now()
         self._next_look = self._swept + FORGET
@@ -96,9 +94,9 @@ class ClusterMap:
         """Ports, backends, routing of these hosts, or the workloads behind them, may be others than before."""
         now = self._now()
         for host in hosts:
-            self._watch(host)
+            self.catalog.watch(host)
             ports = {port for _, port, _, _ in self._by_host.get(host, ())}
-            gone = {port: self._update(host, port, now) for port in ports}
+            gone = {port: self.catalog.update(host, port, now) for port in ports}
             for key in list(self._by_host.get(host, ())):
                 self._review(key, gone[key[1]])
         self.names.tick(now)
@@ -134,16 +132,13 @@ class ClusterMap:
         if view is not None and view.client != client:
             self._dismiss(key)  # the address has passed to another workload
             view = None
-        item = self._port(host, port)
+        item = self.catalog.port(host, port)
         policy = levels.in_force(self._world.routing(host), client)
         if item is None or (subset and levels.subset_named(policy, subset) is None):
             return None
         if view is None:
-            self._watch(host)
             view = self._made(key, client)
             self._by_host.setdefault(host, set()).add(key)
-            if (host, port) not in self.destinations:
-                self._update(host, port, self._now())
             self._review(key, ())
         view.client = client
         return view
@@ -163,18 +158,14 @@ class ClusterMap:
     def _passthrough(self, key: _Key, address: tuple[str, int], client: Workload) -> ClientCluster:
         """One destination for each address: nothing of it is shared with a service that happens to have it, too."""
         view = self._made(key, client, PASSTHROUGH)
-        host, port = f"@{address[0]}", address[1]
-        destination = self.destinations.get((host, port))
-        if destination is None:
-            destination = self.destinations[host, port] = Destination((host, port), self._world.workload, self.rows)
-            destination.at(*address)
+        destination = self.catalog.fixed(address)
         self._put(view, levels.DEFAULT, "", destination, (), "")
         return view
 
     def _review(self, key: _Key, gone: Iterable[Backend]) -> None:
         """What the snapshot says now of a view that there is."""
         host, port, name, _ = key
-        view, routing, item = self.views[key], self._world.routing(host), self._port(host, port)
+        view, routing, item = self.views[key], self._world.routing(host), self.catalog.port(host, port)
         chosen = levels.in_force(routing, view.client)
         subset = levels.subset_named(chosen, name)
         view.drain(gone)
@@ -184,7 +175,8 @@ class ClusterMap:
         service = self._world.service(host)
         policy = levels.effective(chosen, subset, port)
         labels, prefer = subset.labels if subset else (), service.prefer if service else ""
-        self._put(view, policy, protocol(item), self.destinations[host, port], labels, prefer)
+        destination = self.catalog.destination(host, port, self._now())
+        self._put(view, policy, protocol(item), destination, labels, prefer)
 
     def _put(
         self,
@@ -215,19 +207,6 @@ class ClusterMap:
         group.refresh()
         return group
 
-    def _update(self, host: str, port: int, now: float) -> list[Backend]:
-        """The destination's endpoints as they are now; those that are gone."""
-        destination = self.destinations.get((host, port))
-        if destination is None:
-            destination = Destination((host, port), self._world.workload, self.rows)
-            self.destinations[host, port] = destination
-        item, entry = self._port(host, port), self._entry(host)
-        destination.open = entry is not None and entry.resolution is Resolution.NONE
-        if destination.open and item is not None:
-            return []
-        whose, resolved = self._world.workload, self.names.addresses
-        return destination.update(wanted(item, entry, host, whose, resolved) if item else (), now)
-
     # letting go
 
     def _dismiss(self, key: _Key) -> None:
@@ -256,11 +235,7 @@ class ClusterMap:
         del self._groups[group.look, group.destination]
         self._restless.pop(group, None)
         group.close()
-        destination = group.destination
-        destination.users -= 1
-        if not destination.users:
-            del self.destinations[destination.place]
-            destination.close()
+        self.catalog.release(group.destination)
 
     def _forget_unused(self, most: int) -> None:
         """Looks at so many views in turn: nobody waits while all of them are gone through."""
@@ -280,33 +255,5 @@ class ClusterMap:
             if not view.holds:
                 self._dismiss(key)
 
-    # names and ports
-
-    def _port(self, host: str, port: int) -> ServicePortItem | None:
-        service = self._world.service(host)
-        ports = service.ports if service is not None else ()
-        return next((one for one in ports if one.port == port and one.protocol in _STREAMS), None)
-
-    def _entry(self, host: str) -> ServiceEntry | None:
-        routing = self._world.routing(host)
-        return routing.entry if routing is not None else None
-
-    def _watch(self, host: str) -> None:
-        entry = self._entry(host)
-        want = [one.address for one in names_of(entry, host)] if entry is not None else []
-        have = self._watched.get(host, [])
-        if want == have:
-            return
-        for name in want:
-            self.names.watch(name)
-        for name in have:
-            self.names.forget(name)
-        self._watched[host] = want
-        if not want:
-            del self._watched[host]
-
     def _renamed(self, name: str) -> None:
-        self.changed([host for host, names in self._watched.items() if name in names])
-
-
-_STREAMS: Final = (Protocol.TCP, Protocol.ANY)
+        self.changed(self.catalog.named(name))

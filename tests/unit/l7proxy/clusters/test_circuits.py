@@ -231,7 +231,7 @@ def test_no_count_is_negative_and_all_end_at_zero(seed: int) -> None:
     held = [row for row in chaos.rows.made.values() if any(row.mine[:4])]
     assert not held
     chaos.lab.after(200, step=20)
-    assert not chaos.lab.map.views and not chaos.lab.map.destinations
+    assert not chaos.lab.map.views and not chaos.lab.map.catalog.destinations
 
 
 def test_done_before_cancel_comes_out_even() -> None:

@@ -120,7 +120,7 @@ def test_what_nobody_asks_for_is_forgotten() -> None:
             dial.transport.end()
     lab.after(200, step=10)
     assert list(lab.map.views.values()) == [cluster], f"of {before}: a request is under way there"
-    assert list(lab.map.destinations) == [("s3.shop.svc.cluster.local", 80)]
+    assert list(lab.map.catalog.destinations) == [("s3.shop.svc.cluster.local", 80)]
 
 
 def test_what_is_asked_for_stays() -> None:
@@ -152,7 +152,7 @@ def test_strangers_addresses_are_forgotten() -> None:
     for number in range(300):
         lab.map.original((f"203.0.113.{number & 255}", 1000 + number), lab.client).pick(None, (), anybody)
     lab.after(150, step=10)
-    assert not lab.map.views and not lab.map.destinations
+    assert not lab.map.views and not lab.map.catalog.destinations
 
 
 def test_passthrough_means_the_pod_that_was_asked_for() -> None:
