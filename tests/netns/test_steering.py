@@ -542,6 +542,22 @@ def test_what_comes_from_elsewhere_cannot_answer_for_the_proxy(lab: SteeringLab,
     client.close()
 
 
+@pytest.mark.parametrize("value", ["0", "1", "2"])
+def test_reverse_path_filters_do_not_mind(lab: SteeringLab, proxy: None, value: str) -> None:
+    """Whatever the node asks of sources: at weft-p0 they are anybody's."""
+    for link in ("all", "wa", "wb", "uplink"):
+        lab.in_node("sysctl", "-qw", f"net.ipv4.conf.{link}.rp_filter={value}")
+    try:
+        for source, identity in (("a", A), ("far", FAR_ID)):
+            lab.declare(judged("in", B, identity, PORT, INGRESS))
+            assert lab.connects(source, lab.ip("b"), PORT, 2) == "ok"
+        lab.declare(judged("out", A, FAR_ID, PORT, EGRESS))
+        assert lab.connects("a", FAR[4], PORT, 2) == "ok"
+    finally:
+        for link in ("all", "wa", "wb", "uplink"):
+            lab.in_node("sysctl", "-qw", f"net.ipv4.conf.{link}.rp_filter=0")
+
+
 # --- what keeps it there ------------------------------------------------------------------------------------------
 
 
