@@ -152,6 +152,17 @@ def test_a_port_that_only_one_side_names() -> None:
     assert lab.tries[0].cluster.port == 80  # its only one
 
 
+def test_a_pod_whose_routes_are_for_others_is_itself() -> None:
+    lab = Lab()
+    lab.route(rule(V1), clients=("other",))
+    lab.server = ok
+    lab.world.hosts["10.1.0.1", 8080] = (HOST, 80)
+    lab.world.workloads["10.1.0.1"] = Workload("10.1.0.1", 400, "shop", "api-1")
+    lab.client(destination=("10.1.0.1", 8080))
+    lab.client()
+    assert [one.cluster.name for one in lab.tries] == ["PassthroughCluster", f"outbound|80||{HOST}"]
+
+
 # --- routed already ----------------
 
 
