@@ -1,7 +1,7 @@
 """The engine: the handler of every connection, and what all requests under way share.
 
-In: requests (`Handler.request`) and time (`tick`). Out: exchanges, each of which ends by itself. Deadlines are
-swept over the dict of active exchanges; only back-offs and injected delays, which are few, have timers of their own.
+In: requests (`Handler.request`) and time (`tick`). Out: exchanges, each of which ends by itself. Deadlines
+are swept over the dict of active exchanges; only back-offs and injected delays, which are few, have timers.
 """
 
 from __future__ import annotations
