@@ -32,8 +32,39 @@ def test_an_address_to_listen_on(text: str, parsed: tuple[str, int]) -> None:
     assert address(text) == parsed
 
 
+def test_the_options_of_the_proxy() -> None:
+    settings = settings_of(parser().parse_args(["--node", "n"]))
+    assert (settings.proxy_workers, settings.proxy_mark, settings.proxy_port) == (1, 0x800, 15001)
+    words = [
+        "--proxy-workers",
+        "4",
+        "--proxy-mark",
+        "0x1000",
+        "--proxy-port",
+        "16001",
+        "--proxy-program",
+        "a 'b c'",
+    ]
+    settings = settings_of(parser().parse_args(words))
+    assert (settings.proxy_workers, settings.proxy_mark, settings.proxy_port) == (4, 0x1000, 16001)
+    assert settings.proxy_program == ("a", "b c")
+
+
 @pytest.mark.parametrize(
-    "words", [["--metrics", "9964"], ["--metrics", "host:x"], ["--log-level", "loud"], ["--nod"]]
+    "words",
+    [
+        ["--metrics", "9964"],
+        ["--metrics", "host:x"],
+        ["--log-level", "loud"],
+        ["--nod"],
+        ["--proxy-workers", "-1"],
+        ["--proxy-workers", "65"],
+        ["--proxy-mark", "0x3"],
+        ["--proxy-mark", "0"],
+        ["--proxy-mark", "0x100000000"],
+        ["--proxy-port", "0"],
+        ["--proxy-port", "61000"],
+    ],
 )
 def test_what_is_asked_wrongly_is_told(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
