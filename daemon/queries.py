@@ -50,6 +50,7 @@ class Queries:
         elsewhere: dict[str, Callable[[str], Awaitable[Any]]] = {
             "proxy": proxies.answer,
             "metrics-families": proxies.families,
+            "metrics-window": proxies.lately,
         }
         if what in elsewhere:
             return await elsewhere[what](arg)

@@ -22,6 +22,7 @@ from weft.daemon.proxy.feed import Feed
 from weft.daemon.proxy.processes import Launcher
 from weft.daemon.proxy.supervise import Supervisor
 from weft.daemon.proxy.tap import Taps
+from weft.daemon.proxy.window import EVERY, KEPT, Window
 from weft.daemon.proxy.worker import AskFailed, Worker
 from weft.policies.wire.pb import proxy_pb2 as pb
 
@@ -82,6 +83,7 @@ class Proxies:
         self._observer = observer
         self._tasks: list[asyncio.Task[None]] = []
         self.ledger = Counts()
+        self.window = Window(self.ledger)
         launcher = Launcher(words, run_dir / "proxy.sock", run_dir, cgroup, counters)
         self.supervisor = Supervisor(workers, launcher, version, self._drain, self._serving)
         self.feed = Feed(launcher.socket, setup, held, full, self.supervisor, self)
@@ -96,7 +98,8 @@ class Proxies:
         """Raises OSError: the feed cannot listen."""
         await self.feed.start()
         self.supervisor.start()
-        self._tasks.append(asyncio.get_running_loop().create_task(self._look_after()))
+        loop = asyncio.get_running_loop()
+        self._tasks += [loop.create_task(self._look_after()), loop.create_task(self._keep_window())]
         if not self._workers:
             await self._try_steering(self._steering.retire)
 
@@ -191,6 +194,13 @@ class Proxies:
         await self._flushed()
         return self.ledger.as_json(prefix)
 
+    async def lately(self, seconds: str) -> dict[str, Any]:
+        """What the families grew by in the last seconds. AskFailed."""
+        if not seconds.isdigit() or not 0 < int(seconds) <= KEPT:
+            raise AskFailed(f"a window of {seconds or 'no'} seconds: 1 to {KEPT:g} are kept")
+        await self._flushed()
+        return self.window.since(int(seconds))
+
     async def _restart(self, which: str) -> list[dict[str, Any]]:
         if which and not which.isdigit():
             raise AskFailed(f"worker {which!r}: a number is expected")
@@ -239,6 +249,11 @@ class Proxies:
                 if await self._try_steering(self._steering.prepare) and self.feed.serving():
                     self._steered = False
                     self._serving()
+
+    async def _keep_window(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            self.window.look()
 
     def _whole(self) -> bool:
         try:

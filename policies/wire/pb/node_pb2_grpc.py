@@ -80,7 +80,8 @@ class NodeServicer:
 
     def Query(self, request, context):
         """State for the command line, as JSON: what = status | endpoints | identities | services | policies |
-        policy-table (arg: endpoint) | addresses | maps | metrics | proxy (arg: what [arg]) | metrics-families (arg: prefix)
+        policy-table (arg: endpoint) | addresses | maps | metrics | proxy (arg: what [arg]) | metrics-families (arg: prefix) |
+        metrics-window (arg: seconds)
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
