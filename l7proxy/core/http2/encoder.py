@@ -17,6 +17,7 @@ _FLEETING = frozenset(  # values that no table should be spent on
         *(b"x-b3-spanid", b"x-b3-traceid", b"x-request-id", b"x-envoy-upstream-service-time"),
     }
 )
+_LONG = 512  # bytes of a field that is never remembered
 _PATIENCE = 64  # blocks between two insertions that evict: a table that churns helps nobody
 
 
@@ -108,6 +109,8 @@ class Encoder(dict[tuple[bytes, bytes], bytes]):
             coded = _number(LAST + self._inserted - self._numbers[field], 7, 0x80)
         elif field[0] in _SECRET:
             return self._never(field)
+        elif len(field[0]) + len(field[1]) > _LONG:
+            return self._literal(field, 4, 0)
         elif field not in self._seen:
             if len(self._seen) >= 1024:
                 self._seen.clear()
@@ -119,8 +122,7 @@ class Encoder(dict[tuple[bytes, bytes], bytes]):
             return coded
         else:
             coded = self._literal(field, 4, 0)
-        if len(coded) <= 256:
-            self[field] = coded
+        self[field] = coded
         return coded
 
     def _worth(self, field: tuple[bytes, bytes]) -> bool:

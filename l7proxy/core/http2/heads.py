@@ -43,14 +43,24 @@ _KNOWN = dict.fromkeys((b":method", b":path", b":authority", b":scheme", b":stat
 _KNOWN |= dict.fromkeys(_CONNECTION, _FRAMING)
 _KNOWN |= {b"te": _TE, b"host": _HOST, b"content-length": _LENGTH, b"cookie": _COOKIE, b"http2-settings": _DROPPED}
 _KNOWN |= {b"expect": _NOTED, b"content-type": _NOTED}
-_REMEMBERED: Final = 2048
+_REMEMBERED: Final = 2048  # names, and pseudo headers, of all connections together
+_SHORT: Final = 128  # bytes: longer ones are looked at each time, so that nobody fills our memory with them
 _names: dict[bytes, int] = dict(_KNOWN)
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_PATH = re.compile(rb"/[^\x00-\x20\x7f#]*").fullmatch
+_PATH = re.compile(rb"/[^\x00-\x20\x7f#]*|\*").fullmatch
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*").fullmatch
 _AUTHORITY = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=:%\[\]]+").fullmatch
+_STATUS_CODE = re.compile(rb"[1-5][0-9][0-9]").fullmatch
+_FORMS: Final = {
+    b":method": _METHOD,
+    b":path": _PATH,
+    b":scheme": _SCHEME,
+    b":authority": _AUTHORITY,
+    b":status": _STATUS_CODE,
+}
+_proven: set[tuple[bytes, bytes]] = set()
 _DIGITS = re.compile(rb"[0-9]{1,18}").fullmatch
 _CONTROL: Final = bytes(set(range(32)) - {9}) + b"\x7f"
 
@@ -61,8 +71,21 @@ def _learn(name: bytes) -> int:
     if len(_names) >= _REMEMBERED:
         _names.clear()
         _names.update(_KNOWN)
-    _names[name] = _PLAIN
+    if len(name) <= _SHORT:
+        _names[name] = _PLAIN
     return _PLAIN
+
+
+def _prove(field: tuple[bytes, bytes]) -> None:
+    """A pseudo header's own form. Those seen lately are known by heart: paths and authorities come again."""
+    name, value = field
+    right = _FORMS.get(name)
+    if right is None or not right(value):
+        raise Malformed(f"{name.decode()} is none")
+    if len(_proven) >= _REMEMBERED:
+        _proven.clear()
+    if len(value) <= _SHORT:
+        _proven.add(field)
 
 
 def _check_values(fields: Headers) -> None:
@@ -106,6 +129,8 @@ class _Sorted:
             if not kind:
                 append(field)
             elif kind == _PSEUDO:
+                if field not in _proven:
+                    _prove(field)
                 if self.headers or self.host is not None or name in self.pseudo:
                     raise Malformed("a pseudo header twice, or after the others")
                 self.pseudo[name] = field[1]
@@ -152,34 +177,31 @@ class _Sorted:
 
 def request_head(fields: Headers) -> RequestHead:
     found = _Sorted(fields)
-    pseudo = found.pseudo
-    method, path, scheme = pseudo.pop(b":method", b""), pseudo.pop(b":path", None), pseudo.pop(b":scheme", None)
-    authority = pseudo.pop(b":authority", None)
-    if not _METHOD(method) or pseudo:
-        raise Malformed("no method, or a pseudo header that no request has")
+    pseudo, host = found.pseudo, found.host
+    get = pseudo.get
+    method, path, scheme, authority = get(b":method"), get(b":path"), get(b":scheme"), get(b":authority")
+    if method is None or b":status" in pseudo:
+        raise Malformed("no method, or a response's status")
     if method == b"CONNECT":
         if path is not None or scheme is not None:
             raise Malformed("CONNECT has neither path nor scheme")
-    elif path is None or not (_PATH(path) or (path == b"*" and method == b"OPTIONS")):
-        raise Malformed("no path, or one that is none")
-    elif scheme is None or not _SCHEME(scheme):
-        raise Malformed("no scheme")
+        path = scheme = b""
+    elif path is None or scheme is None or (path == b"*" and method != b"OPTIONS"):
+        raise Malformed("no path, or no scheme")
     if authority is None:
-        authority = found.host
-    elif found.host not in (None, authority):
+        if host is None or not _AUTHORITY(host):
+            raise Malformed("no authority, or one that is none")
+        authority = host
+    elif host is not None and host != authority:
         raise Malformed("authority and host differ")
-    if authority is None or not _AUTHORITY(authority):
-        raise Malformed("no authority, or one that is none")
     found.join_cookies()
-    return RequestHead(
-        method, path or b"", authority, found.headers, scheme or b"", found.length, found.expect, found.patient
-    )
+    return RequestHead(method, path, authority, found.headers, scheme, found.length, found.expect, found.patient)
 
 
 def response_head(fields: Headers) -> ResponseHead:
     found = _Sorted(fields)
-    status = found.pseudo.pop(b":status", b"")
-    if found.pseudo or len(status) != 3 or not _DIGITS(status) or not 100 <= int(status) <= 599:
+    status = found.pseudo.get(b":status")
+    if status is None or len(found.pseudo) > 1:
         raise Malformed("no status, or a pseudo header that no response has")
     if status == b"101":
         raise Malformed("101 is not for HTTP/2")

@@ -18,6 +18,8 @@ from weft.l7proxy.core.http2.statictable import LAST, STATIC
 from weft.l7proxy.core.stream import Headers
 
 DEFAULT_TABLE = 4096
+_KEPT = 128  # blocks, of at most _SHORT bytes: what one connection can make us keep
+_SHORT = 1024
 OVERHEAD = 32  # of an entry, beside name and value (4.1)
 _STATIC_SIZES = [len(name) + len(value) + OVERHEAD for name, value in STATIC]
 
@@ -91,8 +93,8 @@ class Decoder:
 
     def keep(self, block: bytes, made: Any) -> None:
         """What was made of the block just decoded, for the next time that it comes."""
-        if not self.changed:
-            if len(self.known) >= 256:
+        if not self.changed and len(block) <= _SHORT:
+            if len(self.known) >= _KEPT:
                 self.known.clear()
             self.known[block] = made
 

@@ -128,6 +128,10 @@ def test_what_is_known_is_bounded() -> None:
         ours.decode(block)
         ours.keep(block, i)
     assert len(ours.known) <= 256
+    long = literal(b"x", b"v" * 5000)
+    ours.decode(long)
+    ours.keep(long, "long")
+    assert long not in ours.known
 
 
 def test_a_field_is_indexed_when_it_comes_again_and_small_ever_after() -> None:
@@ -187,3 +191,13 @@ def test_the_peer_may_shrink_and_grow_the_table() -> None:
     block = ours.encode(field)
     assert block[0] == 0x20 | 10, "the lowest, then the last"
     assert oracle.decode(block, raw=True) == field
+
+
+def test_an_encoder_remembers_a_bounded_number_of_short_fields() -> None:
+    ours, oracle = Encoder(), hpack.Decoder(max_header_list_size=1 << 20)
+    for i in range(5000):
+        for _ in range(2):
+            field = [(b"x-id", b"%d" % i), (b"x-long", b"%05d" % i * 200)]
+            assert oracle.decode(ours.encode(field), raw=True) == field
+    assert len(ours) <= 1024 and len(ours._seen) <= 1024
+    assert max(len(value) for _, value in [*ours, *ours._seen]) < 512

@@ -10,7 +10,7 @@ import pytest
 import hostile_http2 as raw
 from h2_peers import Recorder, body_of, frames_of, goaways, of_kind, resets_of, statuses
 from h2_relay import PEER, Clock, Wire
-from weft.l7proxy.core.http2 import Server, settings_of_upgrade
+from weft.l7proxy.core.http2 import Server, heads, settings_of_upgrade
 from weft.l7proxy.core.http2.hpack import Sensitive
 from weft.l7proxy.core.limits import DEFAULTS, Limits
 from weft.l7proxy.core.stream import Peer, Request, Reset, Response
@@ -422,3 +422,14 @@ def test_deadlines_that_pass_now_and_then_are_no_rapid_reset(accepted: Accepted)
 def test_a_length_said_twice_alike_is_said_once(accepted: Accepted) -> None:
     accepted.gets(raw.post(1, (b"content-length", b"3"), (b"content-length", b"3")))
     assert accepted.handler.last.request.headers == [(b"content-length", b"3")]
+
+
+def test_what_is_learned_of_names_and_paths_is_bounded() -> None:
+    accepted = Accepted(answer=True)
+    for i in range(3000):
+        path = b"/%d/" % i + b"x" * (i % 300)
+        fields = [*raw.changed(b":path", path), (b"x-%d" % i + b"y" * (i % 300), b"1")]
+        accepted.gets(raw.get(2 * i + 1, fields=fields))
+    assert len(accepted.handler.requests) == 3000
+    assert len(heads._names) <= 2048 and len(heads._proven) <= 2048
+    assert max(map(len, heads._names)) <= 128 and max(len(value) for _, value in heads._proven) <= 128
