@@ -17,7 +17,8 @@ from weft.l7proxy.core.hashkeys import KeyMaker
 from weft.l7proxy.core.levels import DEFAULT
 from weft.l7proxy.core.parties import Endpoint, Workload
 from weft.l7proxy.core.stream import Failure, Peer, Request, ResponseSink
-from weft.l7proxy.upstream.pool import Plumbing, Pool
+from weft.l7proxy.upstream.connection import Plumbing
+from weft.l7proxy.upstream.pool import Pool
 from weft.policies.mesh.model import Balance, ConnectionPool, TrafficPolicy
 
 

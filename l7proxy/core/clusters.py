@@ -25,9 +25,8 @@ from weft.l7proxy.core.limits import DEFAULTS, Limits
 from weft.l7proxy.core.localities import place_of
 from weft.l7proxy.core.parties import Workload, World
 from weft.l7proxy.upstream.codecs import CODECS
-from weft.l7proxy.upstream.connection import Connector
+from weft.l7proxy.upstream.connection import Connector, MakeCodec, Plumbing
 from weft.l7proxy.upstream.names import Names, Resolve
-from weft.l7proxy.upstream.pool import MakeCodec, Plumbing
 from weft.policies.mesh.model import TrafficPolicy
 
 PASSTHROUGH: Final = "PassthroughCluster"

@@ -29,6 +29,9 @@ from weft.l7proxy.core.localities import Place
 from weft.l7proxy.core.outlier import Detector
 from weft.policies.mesh.model import Balance, LoadBalancer, Outlier
 
+#: Seconds between two steps of who warms up.
+WARMS: Final = 1.0
+
 #: Of consistent hashing, that a group keeps: one for each share, and those that an endpoint's return brings back.
 MOST_TABLES: Final = 4
 
@@ -55,6 +58,7 @@ class Group:
     """`members`: all; `available`: how many of them are not left out. `users`: views that hold it."""
 
     __slots__ = (
+        "_arranged",
         "_bounds",
         "_draw",
         "_now",
@@ -110,7 +114,7 @@ class Group:
     def tick(self, now: float) -> None:
         if self.detector is not None:
             self.detector.tick(now)
-        if self._warming:
+        if self._warming and now - self._arranged >= WARMS:
             self._arrange()
 
     @property
@@ -162,7 +166,7 @@ class Group:
             (sum(map(len, alive)), sum(len(share.endpoints) for share in level))
             for alive, level in zip(kept, levels, strict=True)
         ]
-        self._warming = False
+        self._warming, self._arranged = False, self._now()
         if len(self._tables) > MOST_TABLES:
             self._tables.clear()
         self._pickers, shares = [], []

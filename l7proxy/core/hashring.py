@@ -81,7 +81,8 @@ def _shares(endpoints: Sequence[Backend], size: int) -> list[int]:
 
 
 def _points(address: str, count: int) -> list[int]:
-    name, points = address.encode(), []
+    name = address.encode()
+    points: list[int] = []
     for block in range(-(-count // _PER_DIGEST)):
         points += _POINTS.unpack(hashlib.blake2b(name + b"_%d" % block, digest_size=64).digest())
     return points[:count]

@@ -9,7 +9,7 @@ from typing import Final
 from weft.l7proxy.core import http1, http2
 from weft.l7proxy.core.limits import Limits
 from weft.l7proxy.core.stream import ClientCodec
-from weft.l7proxy.upstream.pool import MakeCodec
+from weft.l7proxy.upstream.connection import MakeCodec
 
 
 def _http1(transport: asyncio.Transport, limits: Limits, now: Callable[[], float]) -> ClientCodec:

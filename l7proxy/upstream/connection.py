@@ -6,9 +6,11 @@ The codec's `receive` is the protocol's `data_received` itself, so bytes reach i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from weft.l7proxy.core.limits import Limits
 from weft.l7proxy.core.stream import ClientCodec, Failure
 
 
@@ -28,6 +30,19 @@ class Connector(Protocol):
         failed: Callable[[Failure, str], None],
         keepalive: tuple[float, float, int] | None = None,
     ) -> Cancel: ...
+
+
+MakeCodec = Callable[[Any, Limits, Callable[[], float]], ClientCodec]
+
+
+@dataclass(frozen=True, slots=True)
+class Plumbing:
+    """What all pools share. `codecs`: by protocol."""
+
+    connector: Connector
+    codecs: Mapping[str, MakeCodec]
+    limits: Limits
+    now: Callable[[], float]
 
 
 class Owner(Protocol):

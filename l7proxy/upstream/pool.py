@@ -13,32 +13,17 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from weft.l7proxy.core.circuit import Circuit
 from weft.l7proxy.core.endpoints import Backend
-from weft.l7proxy.core.limits import Limits
-from weft.l7proxy.core.stream import ClientCodec, Failure, ResponseSink
-from weft.l7proxy.upstream.connection import Cancel, Connection, Connector
+from weft.l7proxy.core.stream import Failure, ResponseSink
+from weft.l7proxy.upstream.connection import Cancel, Connection, Plumbing
 from weft.policies.mesh.model import ConnectionPool
 
 #: Streams that one new HTTP/2 connection is expected to take, until the server says: RFC 9113 asks for 100 at
 #: least.
 EXPECTED_STREAMS: Final = 100
-
-MakeCodec = Callable[[Any, Limits, Callable[[], float]], ClientCodec]
-
-
-@dataclass(frozen=True, slots=True)
-class Plumbing:
-    """What all pools share. `codecs`: by protocol."""
-
-    connector: Connector
-    codecs: Mapping[str, MakeCodec]
-    limits: Limits
-    now: Callable[[], float]
 
 
 class Owner(Protocol):
