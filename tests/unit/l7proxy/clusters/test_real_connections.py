@@ -1,4 +1,5 @@
-"""Pools over real sockets, with the codecs and the connector that the worker has: what fakes cannot get wrong."""
+"""Pools over real sockets, on asyncio's loop and on uvloop, with the codecs and the connector that the worker has:
+what fakes cannot get wrong."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from cluster_lab import Clock, World, anybody, pod
 from weft.l7proxy.connector import Connector, Sockets
@@ -99,7 +101,9 @@ def against(serve: Serve, check: Callable[[Proxy], Awaitable[None]]) -> None:
         assert proxy.connections == 0
         server.close()
 
-    asyncio.run(run())
+    for loop in (asyncio.new_event_loop, uvloop.new_event_loop):
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(run())
 
 
 async def keep_alive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
