@@ -19,6 +19,7 @@ from weft.daemon.observer.directory import Directory
 from weft.daemon.proxy import exposition
 from weft.daemon.proxy.counts import Counts
 from weft.daemon.proxy.feed import Feed
+from weft.daemon.proxy.intake import Intake
 from weft.daemon.proxy.processes import Launcher
 from weft.daemon.proxy.supervise import Supervisor
 from weft.daemon.proxy.tap import Taps
@@ -80,7 +81,6 @@ class Proxies:
         self.trouble: dict[str, str] = {}
         self._workers, self._setup, self._living = workers, setup, living
         self._steering, self._steered = steering, False
-        self._observer = observer
         self._tasks: list[asyncio.Task[None]] = []
         self.ledger = Counts()
         self.window = Window(self.ledger)
@@ -88,6 +88,7 @@ class Proxies:
         self.supervisor = Supervisor(workers, launcher, version, self._drain, self._serving)
         self.feed = Feed(launcher.socket, setup, held, full, self.supervisor, self)
         self.taps = Taps(directory, self.feed.tap)
+        self._intake = Intake((self.taps.carried, observer.carried), observer.lost_requests)
 
     async def prepare(self) -> None:
         """Before the programs are told of a service or policy that needs the proxy."""
@@ -117,10 +118,7 @@ class Proxies:
         self.ledger.add(worker, counts)
 
     def records(self, worker: Worker, records: pb.Records) -> None:
-        self._observer.lost_requests(records.lost)
-        for record in records.records:
-            self.taps.carried(record)
-            self._observer.carried(record)
+        self._intake.bring(records)
 
     def forget(self, worker: Worker) -> None:
         self.ledger.forget(worker)
