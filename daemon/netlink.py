@@ -15,6 +15,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute
@@ -23,8 +24,8 @@ from pyroute2.netlink import rtnl
 from pyroute2.netlink.exceptions import NetlinkError
 
 __all__ = [
-    "Facts", "NetlinkError", "Rule", "Watch", "add_local_table", "add_rule", "attach_clsact", "detach_clsact",
-    "detach_clsact_everywhere", "ensure_address", "ensure_pair", "link_index", "local_tables", "own_rules",
+    "FAMILIES", "Facts", "NetlinkError", "Rule", "Watch", "add_local_table", "add_rule", "attach_clsact",
+    "detach_clsact", "detach_clsact_everywhere", "ensure_address", "ensure_pair", "link_index", "local_tables", "own_rules",
     "remove_link", "remove_local_table", "remove_rule", "routes",
 ]  # fmt: skip
 
@@ -227,6 +228,8 @@ def detach_clsact_everywhere() -> None:
 
 # --- steering: each of these raises OSError with what netlink said ------------------------------------------------
 
+#: Those that this kernel has.
+FAMILIES = (socket.AF_INET, socket.AF_INET6) if Path("/proc/sys/net/ipv6").exists() else (socket.AF_INET,)
 #: Who made a rule or route (/etc/iproute2/rt_protos): so that ours are found again and nobody else's are touched.
 PROTOCOL = 87
 _GOTO, _LOOKUP, _NOP = 2, 1, 3
@@ -292,7 +295,7 @@ def remove_link(name: str) -> None:
 def own_rules() -> set[Rule]:
     found: set[Rule] = set()
     with _asking() as ip:
-        for family in (socket.AF_INET, socket.AF_INET6):
+        for family in FAMILIES:
             for message in ip.get_rules(family=family):
                 if message.get("protocol") == PROTOCOL:
                     found.add(_rule_of(message))
@@ -346,7 +349,7 @@ def local_tables(table: int) -> set[int]:
     """Families in which everything that is looked up in the table is delivered here."""
     found: set[int] = set()
     with _asking(errno.ENOENT) as ip:
-        for family in (socket.AF_INET, socket.AF_INET6):
+        for family in FAMILIES:
             for message in ip.get_routes(family=family, table=table):
                 if message["type"] == LOCAL_TYPE and not message["dst_len"]:
                     found.add(family)
