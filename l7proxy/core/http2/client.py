@@ -23,6 +23,7 @@ from weft.l7proxy.core.limits import Limits
 from weft.l7proxy.core.stream import Failure, Headers, Request, Reset, Response, ResponseSink, Transport
 
 _NO_ADDRESS: Final = ("", 0)
+_INFORMATIONAL: Final = 32  # 1xx heads before a final one: they pass whatever the windows say
 
 
 class Client(Connection):
@@ -157,8 +158,9 @@ class Client(Connection):
     def _response(self, stream: ClientStream, head: ResponseHead, end: bool) -> None:
         status = head.status
         if status < 200:
-            if end:
-                raise StreamFault(stream.id, Reset.PROTOCOL_ERROR, "1xx at the end")
+            stream.informed += 1
+            if end or stream.informed > _INFORMATIONAL:
+                raise StreamFault(stream.id, Reset.PROTOCOL_ERROR, "1xx at the end, or without end")
             stream.sink.informational(Response(status, head.headers.copy(), version="2"))
             return
         stream.answered = True
@@ -209,6 +211,12 @@ class Client(Connection):
         self._drop_unbegun(Failure.RESET_BEFORE_REQUEST, detail)
         if self.on_change is not None:
             self.on_change()
+
+    def tick(self, now: float) -> None:
+        """About once a second: ends a connection whose server stopped within a frame or a head, or does not read."""
+        stalled = "" if self.dead else self.stalled(now)
+        if stalled:
+            self.fail(Reset.ENHANCE_YOUR_CALM, stalled)
 
     def eof(self) -> None:
         if not self.dead:

@@ -33,7 +33,7 @@ _NOBODY: Final = _Nobody()
 class ClientStream(Stream):
     """`id` 0: opened, not requested as yet. `answered`: the final head has come."""
 
-    __slots__ = ("answered", "client", "fresh", "head_only", "sink")
+    __slots__ = ("answered", "client", "fresh", "head_only", "informed", "sink")
 
     sink: ResponseSink
 
@@ -41,6 +41,7 @@ class ClientStream(Stream):
         Stream.__init__(self, connection, 0)
         self.client, self.sink, self.fresh = connection, sink, fresh
         self.answered = self.head_only = False
+        self.informed = 0
 
     @property
     def local(self) -> tuple[str, int]:

@@ -145,6 +145,7 @@ PROTOCOL = {
     "a pseudo header after a header": raw.get(1, fields=[(b"x", b"y"), *OK]),
     "101": head(1, status=b"101"),
     "103 at the end": head(1, end=True, status=b"103"),
+    "103 without end": head(1, status=b"103") * 100,
     "connection": head(1, (b"connection", b"close")),
     "transfer-encoding": head(1, (b"transfer-encoding", b"chunked")),
     "a name in upper case": head(1, (b"X", b"y")),
@@ -325,3 +326,19 @@ def test_an_upgrade_has_no_way(opened: Opened) -> None:
 def test_close_says_goaway(opened: Opened) -> None:
     opened.client.close()
     assert goaways(opened.wrote()) == [0] and opened.wire.closed and opened.client.closing
+
+
+STALLS = {
+    "within a head": raw.frame(raw.HEADERS, 0, 1, raw.block([(b":status", b"200")])),
+    "within a frame": head()[:12],
+}
+
+
+@pytest.mark.parametrize("name", STALLS)
+def test_a_server_that_stops_midway_loses_the_connection(opened: Opened, name: str) -> None:
+    sink, _ = opened.ask()
+    opened.gets(STALLS[name])
+    opened.client.tick(opened.client.now() + DEFAULTS.head_timeout - 1)
+    assert not opened.wire.closed
+    opened.client.tick(opened.client.now() + DEFAULTS.body_timeout + 1)
+    assert opened.wire.closed and sink.failure is Failure.PROTOCOL
