@@ -311,8 +311,10 @@ class Attempts:
             return False
         self._retries += 1
         self._retrying = True
-        if self.endpoint is not None:
-            self._tried = [*(self._tried or ()), self.endpoint]
+        if self._tried is None:
+            self._tried = []
+        if self.endpoint is not None and self.endpoint not in self._tried:
+            self._tried.append(self.endpoint)
         self._between()
         engine = self.engine
         self._timer = engine.schedule(self.retry.back_off(self._retries, engine.draw()), self._wake)

@@ -240,7 +240,7 @@ class Exchange(Streaming):
         entry.cluster, entry.destination = cluster.name, self.engine.world.service_key(cluster.host)
         self.sent = outgoing(request, self.plan, self._target, self._head)
         self._protocol = protocol_of(cluster, request)
-        self._key, self._cookie = cluster.hash_key(request, self.downstream.peer)
+        self._key, self._cookie = cluster.hash_key(self.sent, self.downstream.peer)
         rule = self.plan.rule
         if rule is not None and rule.mirrors:
             self._mirror()

@@ -100,7 +100,7 @@ class Chooser:
         return found
 
     def _compile(self, route: Route) -> _Compiled | None:
-        if not route.http:
+        if not route.http or not route.hosts:  # only for TCP, or only delegated to
             return None
         try:
             check(route)
@@ -217,10 +217,9 @@ def authority_names(authority: bytes, host: str) -> frozenset[bytes]:
 class Weighted:
     """Shares of the sum of weights. One destination gets everything, whatever its weight."""
 
-    __slots__ = ("_steps", "_total", "items")
+    __slots__ = ("_steps", "_total")
 
     def __init__(self, destinations: Sequence[Destination]) -> None:
-        self.items = tuple(range(len(destinations)))
         weights: Iterable[int] = [max(one.weight, 0) for one in destinations]
         self._steps = list(itertools.accumulate([1] if len(destinations) == 1 else weights))
         self._total = self._steps[-1] if self._steps else 0

@@ -291,6 +291,15 @@ def test_a_request_keeps_what_it_was_whatever_is_changed_on_the_way() -> None:
     assert lab.tries[0].header(b"a") is None and lab.tries[0].header(b"b") == b"2"
 
 
+def test_the_hash_is_of_the_request_that_the_server_sees() -> None:
+    lab = Lab(rule(HOST, request_headers=HeaderChanges(set=(("user", "new"),))))
+    lab.server = ok
+    seen = []
+    lab.cluster().hash_key = lambda request, peer: (seen.append(dict(request.headers)[b"user"]), (1, b""))[1]  # type: ignore[method-assign, assignment, func-returns-value]
+    lab.client(headers=[(b"user", b"old")])
+    assert seen == [b"new"]
+
+
 def test_a_cookie_for_the_hash_goes_to_the_client() -> None:
     lab = Lab(rule(HOST))
     lab.cluster().key = (7, b"session=abc; HttpOnly")
@@ -311,6 +320,18 @@ def test_hosts_that_were_tried_are_avoided() -> None:
     assert len({one.endpoint.ip for one in lab.tries}) == 3
     assert client.status == 503 and lab.entry.flags == "URX" and lab.entry.details == "via_upstream"
     assert [one.header(b"x-envoy-attempt-count") for one in lab.tries] == [b"1", b"2", b"3"]
+
+
+def test_a_host_that_is_tried_again_and_again_is_remembered_once() -> None:
+    lab = Lab(rule(HOST, retries=Retries(attempts=20, on=("5xx",))))
+    lab.server = lambda one: one.respond(503)
+    seen: list[int] = []
+    cluster = lab.cluster()
+    pick = cluster.pick
+    cluster.pick = lambda key, tried, allowed: (seen.append(len(tried)), pick(key, tried, allowed))[1]  # type: ignore[method-assign, assignment, func-returns-value]
+    lab.client()
+    lab.advance(6)
+    assert len(lab.tries) == 21 and max(seen) == 3
 
 
 def test_where_a_hash_decides_it_decides_every_try() -> None:

@@ -142,6 +142,10 @@ def test_a_host_whose_routes_are_all_for_tcp_is_as_one_without_routes() -> None:
     assert decided(choosing(route("orders"))) is None
 
 
+def test_what_is_only_delegated_to_routes_nothing_by_itself() -> None:
+    assert decided(choosing(route("child", rule("child"), hosts=()))) is None
+
+
 def test_a_pattern_that_re2_refuses_takes_its_route_out_and_no_other() -> None:
     bad = route("bad", rule("look", RequestMatch(method=Matcher(How.REGEX, "(?=x)"))))
     chooser = choosing(bad, route("good", rule("good")))
