@@ -25,8 +25,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 __all__ = [
     "FAMILIES", "Facts", "NetlinkError", "Rule", "Watch", "add_local_table", "add_rule", "attach_clsact",
-    "detach_clsact", "detach_clsact_everywhere", "ensure_address", "ensure_pair", "link_index", "local_tables", "own_rules",
-    "remove_link", "remove_local_table", "remove_rule", "routes",
+    "detach_clsact", "detach_clsact_everywhere", "ensure_address", "ensure_pair", "link_index", "local_tables",
+    "own_rules", "remove_link", "remove_local_table", "remove_rule", "routes",
 ]  # fmt: skip
 
 log = logging.getLogger("weft.netlink")
