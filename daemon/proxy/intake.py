@@ -37,10 +37,12 @@ class Intake:
     def _turn(self) -> None:
         """The first at once: a few records never wait."""
         waiting, sinks = self._waiting, self._sinks
-        for _ in range(min(TURN, len(waiting))):
-            record = waiting.popleft()
-            for sink in sinks:
-                sink(record)
-        self._scheduled = bool(waiting)
-        if waiting:
-            asyncio.get_running_loop().call_soon(self._turn)
+        try:
+            for _ in range(min(TURN, len(waiting))):
+                record = waiting.popleft()
+                for sink in sinks:
+                    sink(record)
+        finally:
+            self._scheduled = bool(waiting)
+            if waiting:
+                asyncio.get_running_loop().call_soon(self._turn)

@@ -180,3 +180,33 @@ def test_what_did_not_change_is_the_same_object_and_what_is_gone_is_still_known(
         assert one.directory.endpoint(before.endpoint_id) is None  # type: ignore[union-attr]
 
     asyncio.run(main())
+
+
+def test_a_policy_that_the_proxy_names_is_known_by_its_object_and_only_where_it_has_a_say(tmp_path: Path) -> None:
+    async def main() -> None:
+        one = agent(tmp_path)
+        await one.update_arrived(full(TWO))
+        (ref,) = TWO.cluster.policies
+        told = one.directory.policy(str(ref), egress=False)
+        assert told is not None and (told.name, told.kind, told.revision) == (ref.name, ref.kind, 1)
+        assert one.directory.policy(str(ref), egress=True) is None
+        gone = one.directory.policy("CiliumClusterwideNetworkPolicy was-here", egress=True)
+        assert gone is not None and (gone.namespace, gone.name) == ("", "was-here")
+
+    asyncio.run(main())
+
+
+def test_an_update_is_passed_on_as_it_came_once_it_is_in_force(tmp_path: Path) -> None:
+    async def main() -> None:
+        one = agent(tmp_path)
+        told: list[tuple[int, bool, bytes, int]] = []
+        one.on_update = lambda revision, whole, raw: told.append((revision, whole, raw, one.in_force))
+        messages = [full(ONE), step(ONE, TWO)]
+        for message in messages:
+            await one.update_arrived(message)
+        assert told == [
+            (1, True, messages[0].SerializeToString(), 1),
+            (2, False, messages[1].SerializeToString(), 2),
+        ]
+
+    asyncio.run(main())
