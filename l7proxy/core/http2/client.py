@@ -213,7 +213,7 @@ class Client(Connection):
             self.on_change()
 
     def tick(self, now: float) -> None:
-        """About once a second: ends a connection whose server stopped within a frame or a head, or does not read."""
+        """About once a second: ends a connection whose server stopped within a frame or a head."""
         stalled = "" if self.dead else self.stalled(now)
         if stalled:
             self.fail(Reset.ENHANCE_YOUR_CALM, stalled)

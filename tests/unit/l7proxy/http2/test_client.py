@@ -342,3 +342,9 @@ def test_a_server_that_stops_midway_loses_the_connection(opened: Opened, name: s
     assert not opened.wire.closed
     opened.client.tick(opened.client.now() + DEFAULTS.body_timeout + 1)
     assert opened.wire.closed and sink.failure is Failure.PROTOCOL
+
+
+def test_a_response_keeps_headers_that_only_requests_give_a_meaning(opened: Opened) -> None:
+    sink, _ = opened.ask()
+    opened.gets(head(1, (b"host", b"b.test"), (b"te", b"trailers"), end=True))
+    assert sink.head is not None and sorted(sink.head.headers) == [(b"host", b"b.test"), (b"te", b"trailers")]

@@ -289,3 +289,10 @@ def test_an_end_is_never_written_into_another_frame() -> None:
     answering.server.receive(raw.frame(raw.PING, 0, 0, b"12345678") * 2 + raw.get(3))
     frames = frames_of(answering.wire.take())
     assert [f[:3] for f in frames] == [(raw.PING, 1, 0), (raw.PING, 1, 0), (raw.DATA, 1, 1)]
+
+
+def test_who_was_not_asked_to_pause_is_not_asked_to_resume() -> None:
+    answering = Answering(raw.setting(4, 10))
+    answering.downstream().send(b"x" * 100)
+    answering.server.receive(update(1, 1000) + update(0, 1000))
+    assert answering.handler.last.pauses == []

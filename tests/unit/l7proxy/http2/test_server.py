@@ -433,3 +433,16 @@ def test_what_is_learned_of_names_and_paths_is_bounded() -> None:
     assert len(accepted.handler.requests) == 3000
     assert len(heads._names) <= 2048 and len(heads._proven) <= 2048
     assert max(map(len, heads._names)) <= 128 and max(len(value) for _, value in heads._proven) <= 128
+
+
+@pytest.mark.parametrize("size", [0, 40, 100])
+def test_the_clients_table_size_is_obeyed(size: int) -> None:
+    accepted = Accepted()
+    accepted.decoder.max_allowed_table_size = size
+    accepted.decoder.header_table_size = size
+    accepted.gets(raw.setting(1, size))
+    for stream in range(1, 21, 2):
+        accepted.gets(raw.get(stream))
+        accepted.handler.last.downstream.respond(Response(200, [(b"x-a", b"1"), (b"x-long", b"y" * 30)]), True)
+    assert [fields[1:] for _, _, fields in accepted.heads()] == [[(b"x-a", b"1"), (b"x-long", b"y" * 30)]] * 10
+    assert accepted.decoder.header_table_size == size
