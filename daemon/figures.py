@@ -33,7 +33,7 @@ class Figures:
             told.append(
                 f"the operator lost its state, and with it {len(forgotten)} policies that were in force: {names}"
             )
-        told += [f"{resource}: {why}" for resource, why in sorted(agent.refusals().items())]
+        told += [f"{resource}: {why}" for resource, why in sorted(node.refusals().items())]
         if agent.snapshot is None:
             told.append("no snapshot yet: what the kernel held before is in force")
         if upstream is not None and not upstream.link.connected:
