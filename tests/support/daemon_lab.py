@@ -296,6 +296,9 @@ class Lab:
 
     def close(self) -> None:
         self.stop_daemon(signal.SIGKILL)
+        proxies = self.cgroup / "_proxy" / "cgroup.kill"
+        if proxies.exists():  # they outlive their daemon
+            proxies.write_text("1")
         for process in self._processes:
             process.kill()
             process.wait()
