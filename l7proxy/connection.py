@@ -27,6 +27,8 @@ from weft.l7proxy.tcp import Tunnel, reset
 #: Seconds that a client has to speak before its server is asked whether it speaks first. Who speaks HTTP does so
 #: mostly with the handshake's last packet, and then no connection is made in vain.
 GRACE: Final = 0.005
+#: Seconds that a connection without a request has when the worker drains.
+LAST_WORDS: Final = 1.0
 HIGH_WATER: Final = 64 << 10
 
 
@@ -61,12 +63,9 @@ class HttpConnection(asyncio.Protocol):
     def give_away(self) -> socket.socket | None:
         """The connection's socket, to be used by another process; None: it is not idle. The connection is closed
         here once the loop turns, and stays open there."""
-        if not self.codec.idle or self.transport.is_closing() or self.transport.get_write_buffer_size():
+        if self.peer.protocol != "http1" or not self.codec.idle or self.transport.get_write_buffer_size():
             return None
-        self.transport.pause_reading()
-        sock = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
-        self.transport.abort()
-        return sock
+        return _taken_from(self.transport)
 
     def upgrade(self, request: Request, settings: bytes, rest: bytes) -> None:
         """From HTTP/1.1 to HTTP/2, as the client asked (RFC 7540, 3.2); the 101 is written."""
@@ -109,7 +108,7 @@ class HttpConnection(asyncio.Protocol):
 class Accepted(asyncio.Protocol):
     """A connection nobody knows yet what it speaks."""
 
-    __slots__ = ("_at", "_data", "_declared", "_shell", "_timer", "_transport", "_tunnel", "peer")
+    __slots__ = ("_data", "_declared", "_shell", "_timer", "_transport", "_tunnel", "_until", "peer")
     _transport: asyncio.Transport
 
     def __init__(self, shell: Shell, peer: Peer, says: Declared | None = None) -> None:
@@ -120,7 +119,7 @@ class Accepted(asyncio.Protocol):
         self._declared = port_declares(shell, peer) if says is None else says
         self._timer: asyncio.Handle | None = None
         self._tunnel: Tunnel | None = None
-        self._at = shell.now()
+        self._until = shell.now() + shell.limits.idle_timeout
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -131,6 +130,8 @@ class Accepted(asyncio.Protocol):
             self._timer = self._shell.loop.call_later(GRACE, self._ask_server)
 
     def data_received(self, data: bytes) -> None:
+        if not self._data:
+            self._until = self._shell.now() + self._shell.limits.head_timeout
         self._data = data = self._data + data if self._data else data
         if self._declared is Declared.TCP:
             return self._become_tunnel(None)
@@ -158,11 +159,14 @@ class Accepted(asyncio.Protocol):
         if self._tunnel is not None:
             self._tunnel.abandon()
 
+    def give_away(self) -> socket.socket | None:
+        """As HttpConnection's: nothing was read of it yet."""
+        return None if self._data else _taken_from(self._transport)
+
     # Open
 
     def tick(self, now: float) -> None:
-        limits = self._shell.limits
-        if now - self._at < (limits.head_timeout if self._data else limits.idle_timeout):
+        if now < self._until:
             return
         if self._data and self._declared is not Declared.HTTP:
             self._become_tunnel(None)
@@ -171,8 +175,8 @@ class Accepted(asyncio.Protocol):
             self._transport.close()
 
     def drain(self) -> None:
-        if not self._data:
-            self._transport.close()
+        """Its first request may be on its way: that is served yet."""
+        self._until = min(self._until, self._shell.now() + LAST_WORDS)
 
     def reset(self) -> None:
         reset(self._transport)
@@ -242,3 +246,13 @@ def port_declares(shell: Shell, peer: Peer) -> Declared:
         if item.port == port:
             return declared(item.name, item.app_protocol)
     return Declared.NOTHING
+
+
+def _taken_from(transport: asyncio.Transport) -> socket.socket | None:
+    """What comes from now on stays in the kernel, for whoever uses the socket."""
+    if transport.is_closing():
+        return None
+    transport.pause_reading()
+    sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+    transport.abort()
+    return sock

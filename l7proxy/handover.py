@@ -110,13 +110,15 @@ class Giver:
                 raise ValueError(kind)
         self._left()
         self.stop()  # the path is the successor's now
+        idle = list(self._idle())
         try:
             async with asyncio.timeout(PATIENCE):
-                idle = list(self._idle())
                 for at in range(0, len(idle), MOST_SOCKETS):
                     await _send(successor, "connections", idle[at : at + MOST_SOCKETS])
                 await _send(successor, "done", ())
         finally:
+            for each in idle:
+                each.sock.close()
             self._gone()
 
 

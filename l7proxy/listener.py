@@ -14,7 +14,6 @@ from typing import Final, cast
 from weft.l7proxy.connection import Accepted
 from weft.l7proxy.connector import SO_MARK, transparent
 from weft.l7proxy.core.stream import Peer
-from weft.l7proxy.detect import Declared
 from weft.l7proxy.shell import Shell
 from weft.l7proxy.tcp import reset
 
@@ -97,13 +96,9 @@ class _Arriving(asyncio.Protocol):
             shell.counted["refused_loop"] += 1
             reset(transport)
         else:
-            accept(shell, transport, Peer(source, destination, shell.accepted))
-
-
-def accept(shell: Shell, transport: asyncio.Transport, peer: Peer, says: Declared | None = None) -> None:
-    accepted = Accepted(shell, peer, says)
-    transport.set_protocol(accepted)
-    accepted.connection_made(transport)
+            accepted = Accepted(shell, Peer(source, destination, shell.accepted))
+            transport.set_protocol(accepted)
+            accepted.connection_made(transport)
 
 
 def _plain(name: tuple[str, int] | tuple[str, int, int, int] | None) -> tuple[str, int] | None:

@@ -26,7 +26,7 @@ from typing import Final
 
 from weft.bpf.shared import NoColumn, OtherShape, Private, Rows, Shared, pinned
 from weft.l7proxy import handover, queries
-from weft.l7proxy.connection import HttpConnection
+from weft.l7proxy.connection import Accepted, HttpConnection
 from weft.l7proxy.connector import Connector, Sockets
 from weft.l7proxy.core import http1, http2
 from weft.l7proxy.core.clusters import ClusterMap
@@ -34,7 +34,7 @@ from weft.l7proxy.core.exchange import Engine
 from weft.l7proxy.core.stream import Peer
 from weft.l7proxy.detect import Declared
 from weft.l7proxy.feed import Feed
-from weft.l7proxy.listener import Listener, accept, listening, transparent_listeners
+from weft.l7proxy.listener import Listener, listening, transparent_listeners
 from weft.l7proxy.observe.live import Telling
 from weft.l7proxy.reports import Counts
 from weft.l7proxy.resolver import Resolver
@@ -49,6 +49,8 @@ VERSION: Final = "0.1.0"
 #: Seconds between two looks at deadlines of requests; at clusters with every second one, connections every 20th.
 TICK: Final = 0.05
 DRAIN: Final = 60.0
+#: Seconds without a daemon and without the run directory, after which nobody will come back for this worker.
+ABANDONED: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class Worker:
         )
         self.feed = Feed(options.daemon, self, self.counts, self.telling.ring)
         self.setup = pb.Setup()
-        self.started = time.monotonic()
+        self.started = self._abandoned = time.monotonic()
         self.ready = False
         self._listeners: list[Listener] = []
         self._giver: handover.Giver | None = None
@@ -265,14 +267,14 @@ class Worker:
         return [handover.Given(each.sock, {"destination": each.destination}) for each in self._listeners]
 
     def _give_idle(self) -> list[handover.Given]:
-        """Idle HTTP/1.1 connections. They are let go of here once they were sent; nothing is read meanwhile."""
+        """HTTP/1.1 between two requests, and those that have not spoken yet."""
         given = []
         for connection in list(self.shell.open):
-            if isinstance(connection, HttpConnection) and connection.peer.protocol == "http1":
-                sock = connection.give_away()
-                if sock is not None:
-                    peer = connection.peer
-                    given.append(handover.Given(sock, {"source": peer.source, "destination": peer.destination}))
+            sock = connection.give_away() if isinstance(connection, HttpConnection | Accepted) else None
+            if sock is not None:
+                peer = connection.peer
+                about = {"source": peer.source, "destination": peer.destination, "http": bool(peer.protocol)}
+                given.append(handover.Given(sock, about))
         self.shell.counted["handed_over"] += len(given)
         return given
 
@@ -280,13 +282,12 @@ class Worker:
         shell = self.shell
         shell.accepted += 1
         peer = Peer(tuple(given.about["source"]), tuple(given.about["destination"]), shell.accepted)
+        says = Declared.HTTP if given.about["http"] else None
         try:
-            transport, _ = await shell.loop.connect_accepted_socket(asyncio.Protocol, given.sock)
-        except OSError:
+            await shell.loop.connect_accepted_socket(lambda: Accepted(shell, peer, says), given.sock)
+        except OSError:  # its client has gone meanwhile
             return
-        if not transport.is_closing():
-            accept(shell, transport, peer, Declared.HTTP)
-            shell.counted["taken_over"] += 1
+        shell.counted["taken_over"] += 1
 
     def _leave(self) -> None:
         self._giver = None
@@ -302,12 +303,20 @@ class Worker:
             self.clusters.tick(now)
             self.telling.tick()
         if self._turn % 20 == 0:
-            for connection in list(self.shell.open):
-                connection.tick(now)
+            self._each_second(now)
         if self._deadline is not None:
             self._draining(now, self._deadline)
         if not self._over.done():
             self.shell.loop.call_later(TICK, self._tick)
+
+    def _each_second(self, now: float) -> None:
+        for connection in list(self.shell.open):
+            connection.tick(now)
+        if self.feed.connected or self.options.run_dir.is_dir():
+            self._abandoned = now
+        elif now - self._abandoned > ABANDONED and not self.shell.draining:
+            log.warning("%s is gone, and the daemon with it: ending", self.options.run_dir)
+            self.drain(DRAIN)
 
     def _draining(self, now: float, deadline: float) -> None:
         if self.shell.open and now < deadline:

@@ -360,3 +360,12 @@ def test_it_starts_small_and_without_grpc(lab: ProxyLab) -> None:
     maps = Path(f"/proc/{lab.process.pid}/status").read_text()
     resident = next(int(line.split()[1]) for line in maps.splitlines() if line.startswith("VmRSS"))
     assert resident < 60 << 10, "kB"
+
+
+def test_a_worker_that_nobody_will_come_back_for_ends(lab: ProxyLab) -> None:
+    lab.service("orders", lab.server("orders-1", app="orders"))
+    lab.start()
+    assert lab.process is not None
+    lab.daemon.disconnect()
+    lab.directory.rename(lab.directory.with_name("gone"))
+    assert lab.process.wait(20) == 0
