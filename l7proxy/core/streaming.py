@@ -113,7 +113,7 @@ class Streaming(Attempts):
             self._timeout_at = self._client_deadline
             if self._timeout:
                 self._timeout_at = min(now + self._timeout, self._timeout_at)
-            self.deadline = min(self._timeout_at, self._try_at)
+            self.deadline = self._timeout_at
 
     def gone(self, reason: Reset) -> None:
         if self._finished:
@@ -292,8 +292,6 @@ class Streaming(Attempts):
         elif self._timeout_at <= now:
             self._timed_out()
         elif self._try_at <= now:
-            self._try_at = NEVER
-            self.deadline = self._timeout_at
             self.overdue()
 
     def _timed_out(self) -> None:

@@ -180,6 +180,13 @@ def test_what_comes_from_another_nodes_proxy_is_not_routed_again() -> None:
     assert not lab.entry.reports_source and lab.entry.reports_destination
 
 
+def test_a_client_outside_the_mesh_has_no_proxy_of_its_own_whatever_its_port() -> None:
+    lab = Lab()
+    lab.server = ok
+    lab.client(source=("192.0.2.9", 61005), destination=("10.1.0.1", 8080))
+    assert lab.entry.reports_source
+
+
 # --- redirect, direct response, faults ----------------
 
 

@@ -6,10 +6,10 @@ import gc
 
 import pytest
 
-from engine_lab import HOST, Asking, Lab, rule
+from engine_lab import HOST, Asking, Client, Lab, rule
 from weft.l7proxy.core.exchange import Exchange
 from weft.l7proxy.core.limits import Limits
-from weft.l7proxy.core.stream import Failure, Reset, Response
+from weft.l7proxy.core.stream import Failure, Request, Reset, Response
 from weft.policies.mesh.model import Retries
 
 AGAIN = Retries(attempts=2, on=("5xx", "connect-failure"))
@@ -49,6 +49,25 @@ def test_what_came_before_the_connection_goes_with_it_and_only_a_window_of_it() 
     assert server.content == b"a" * 15 + b"b" * 15 and not asking.paused
     asking.body(b"c").end()
     assert server.content.endswith(b"c") and server.ended
+
+
+@pytest.mark.parametrize(
+    ("connects", "body", "held"), [("now", b"", True), ("later", b"", False), ("later", b"x", True)]
+)
+def test_a_head_waits_only_for_a_piece_that_comes_at_once(connects: str, body: bytes, held: bool) -> None:
+    """`Request.more`: a piece follows within the codec's call. Later that is true of kept pieces only."""
+    lab = Lab(rule(HOST))
+    lab.cluster().connects = connects
+    client = Client()
+    request = Request(b"POST", b"/", b"api", [], length=-1)
+    request.more = True
+    sink = lab.engine.request(request, client, False)
+    if body:
+        sink.body(body)
+    if connects == "later":
+        lab.tries[0].open()
+    head = lab.tries[0].head
+    assert head and head.more is held
 
 
 def test_a_whole_request_that_waited_is_sent_with_its_end() -> None:

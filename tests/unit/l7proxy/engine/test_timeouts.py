@@ -155,6 +155,15 @@ def test_a_grpc_deadline_counts_from_the_start_also_of_a_call_that_goes_on() -> 
     lab.check_quiet()
 
 
+def test_the_timeout_starts_after_an_injected_delay() -> None:
+    lab = Lab(rule(HOST, timeout=1.0, fault=Fault(delay=3.0, delay_percent=100)))
+    client = lab.client()
+    lab.advance(3.9)
+    assert len(lab.tries) == 1 and not client.over
+    lab.advance(0.2)
+    assert client.status == 504 and lab.entry.flags == "UT,DI"
+
+
 def test_an_injected_delay_counts_for_no_timeout() -> None:
     lab = Lab(rule(HOST, timeout=1.0, fault=Fault(delay=3.0, delay_percent=100)))
     lab.server = lambda one: one.respond(200)
