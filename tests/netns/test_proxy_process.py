@@ -66,8 +66,7 @@ def serving(lab: Lab, other_than: int = 0) -> int:
 
 def test_a_worker_is_started_beside_the_daemon_and_fed(lab: Lab) -> None:
     pid = serving(lab)
-    (row,) = proxy(lab)["workers"]
-    assert row["revision"] == lab.query("status")["revision"]["in_force"] > 0
+    wait_for(lambda: proxy(lab)["workers"][0]["revision"] == lab.operator.snapshot.revision > 0, 5)
     assert Path(f"/proc/{pid}/cgroup").read_text().strip().endswith(f"{lab.name}/{lab.node}/_proxy")
     assert os.getsid(pid) == pid
     assert lab.query("status")["ok"] and proxy(lab)["steering"] == "on"
