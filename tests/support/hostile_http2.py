@@ -305,6 +305,10 @@ MESSAGES: dict[str, tuple[bytes, Outcome]] = {
     "content-length of 30 digits": (post(1, (b"content-length", b"9" * 30)), Rst(1, P)),
     "content-length and no body": (get(1, (b"content-length", b"1")), Rst(1, P)),
     "more DATA than content-length": (post(1, (b"content-length", b"1")) + data(1, b"xy"), Rst(1, P)),
+    "more DATA than content-length, and no end": (
+        post(1, (b"content-length", b"1")) + data(1, b"xy", end=False),
+        Rst(1, P),
+    ),
     "less DATA than content-length": (post(1, (b"content-length", b"3")) + data(1, b"xy"), Rst(1, P)),
     "less DATA than content-length, then trailers": (
         post(1, (b"content-length", b"3")) + data(1, b"xy", end=False) + get(1, fields=[(b"x", b"y")]),

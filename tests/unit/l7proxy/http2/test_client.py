@@ -119,11 +119,12 @@ def test_a_length_without_a_body(opened: Opened, method: bytes, status: bytes) -
     assert sink.ended and sink.head is not None and sink.head.length == 100
 
 
-def test_a_whole_answer_before_our_end_calls_our_rest_off(opened: Opened) -> None:
+@pytest.mark.parametrize("answer", [head(1, end=True), head() + raw.data(1, b"x"), head() + raw.get(1, fields=[])])
+def test_a_whole_answer_before_our_end_calls_our_rest_off(opened: Opened, answer: bytes) -> None:
     sink, upstream = opened.ask(end=False)
     upstream.send(b"abc")
     opened.wire.take()
-    opened.gets(head(1, end=True))
+    opened.gets(answer)
     assert sink.ended
     assert resets_of(opened.wrote()) == [(1, Reset.CANCEL)]
     upstream.send(b"def")

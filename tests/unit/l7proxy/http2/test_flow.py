@@ -296,3 +296,20 @@ def test_who_was_not_asked_to_pause_is_not_asked_to_resume() -> None:
     answering.downstream().send(b"x" * 100)
     answering.server.receive(update(1, 1000) + update(0, 1000))
     assert answering.handler.last.pauses == []
+
+
+def test_settings_that_widen_are_acknowledged_before_what_they_let_through() -> None:
+    answering = Answering(raw.setting(4, 0))
+    answering.downstream().send(b"abc")
+    answering.server.receive(raw.setting(4, 2))
+    assert [f[:3] for f in frames_of(answering.wire.take())] == [(raw.SETTINGS, 1, 0), (raw.DATA, 0, 1)]
+
+
+def test_nothing_is_given_back_to_a_stream_that_has_ended() -> None:
+    uploading = Uploading()
+    downstream = uploading.handler.last.downstream
+    downstream.pause()
+    uploading.upload(WINDOW - 1)
+    uploading.server.receive(raw.data(1, b"x"))
+    downstream.resume()
+    assert uploading.credited(1) == 0

@@ -8,12 +8,12 @@ import hpack
 import pytest
 
 import hostile_http2 as raw
-from h2_peers import Recorder, body_of, frames_of, goaways, of_kind, resets_of, statuses
+from h2_peers import Recorded, Recorder, body_of, frames_of, goaways, of_kind, resets_of, statuses
 from h2_relay import PEER, Clock, Wire
 from weft.l7proxy.core.http2 import Server, heads, settings_of_upgrade
 from weft.l7proxy.core.http2.hpack import Sensitive
 from weft.l7proxy.core.limits import DEFAULTS, Limits
-from weft.l7proxy.core.stream import Peer, Request, Reset, Response
+from weft.l7proxy.core.stream import Downstream, Peer, Request, Reset, Response
 
 OPENING = raw.PREFACE + raw.SET + raw.frame(raw.SETTINGS, 1, 0)
 GRPC = [*raw.POST, (b"te", b"trailers"), (b"content-type", b"application/grpc")]
@@ -446,3 +446,25 @@ def test_the_clients_table_size_is_obeyed(size: int) -> None:
         accepted.handler.last.downstream.respond(Response(200, [(b"x-a", b"1"), (b"x-long", b"y" * 30)]), True)
     assert [fields[1:] for _, _, fields in accepted.heads()] == [[(b"x-a", b"1"), (b"x-long", b"y" * 30)]] * 10
     assert accepted.decoder.header_table_size == size
+
+
+def test_a_body_that_we_do_not_read_is_not_the_clients_fault(accepted: Accepted) -> None:
+    accepted.gets(raw.post())
+    accepted.handler.last.downstream.pause()
+    for passed in range(200):
+        accepted.server.tick(accepted.clock.time + passed)
+    assert accepted.handler.last.reason is None
+
+
+def test_a_turn_within_a_turn_is_one_write(accepted: Accepted) -> None:
+    serve = accepted.handler.request
+
+    def last(request: Request, downstream: Downstream, end: bool) -> Recorded:
+        downstream.close_after()
+        downstream.respond(Response(200, []), True)
+        return serve(request, downstream, end)
+
+    accepted.handler.request = last  # type: ignore[method-assign]
+    accepted.gets(raw.get())
+    assert len(accepted.wire.written) == 1
+    assert [f[0] for f in accepted.wrote()] == [raw.GOAWAY, raw.PING, raw.HEADERS]
