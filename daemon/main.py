@@ -111,9 +111,12 @@ def remove(settings: Settings) -> None:
     """The proxy, programs, maps and counters of this node go; its snapshot stays, for it is not the kernel's."""
     from weft.daemon import cgroups, steering
     from weft.daemon.datapath import programs
+    from weft.daemon.local import cgroup
     from weft.daemon.proxy import processes
 
     processes.end_all(settings.proxy_socket)
+    if settings.cgroup is not None:  # also those of another run directory: nothing steers to them any more
+        cgroup.remove(settings.cgroup / processes.GROUP)
     steering.remove()
     programs.remove(settings.pin_dir)
     if settings.cgroup is not None:

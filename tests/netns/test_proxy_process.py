@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +177,12 @@ def test_starts_are_asked_for_while_somebody_looks_on(lab: Lab) -> None:
         wait_for(lambda: taps() == 2, 5)
 
 
-def test_removing_ends_the_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [lambda lab: ["--run-dir", str(run_dir(lab))], lambda lab: []],
+    ids=["of its run directory", "of its control group"],
+)
+def test_removing_ends_the_workers(tmp_path: Path, more: Callable[[Lab], list[str]]) -> None:
     with Lab("wt-proxyproc2", tmp_path) as lab:
         lab.add_pod("a", A)
         lab.start_daemon(*PROGRAM)
@@ -185,7 +190,7 @@ def test_removing_ends_the_workers(tmp_path: Path) -> None:
         pid = serving(lab)
         lab.stop_daemon()
         words = ["--remove", "--node", lab.node, "--pin-dir", str(lab.pin_dir), "--cgroup", str(lab.cgroup)]
-        assert main.main([*words, "--run-dir", str(run_dir(lab))]) == 0
+        assert main.main([*words, *more(lab)]) == 0
         assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
         assert not (lab.cgroup / "_proxy").exists()
 
