@@ -50,9 +50,13 @@ class Accepted:
         return self._state == HEAD and not self._buffer
 
     def drain(self) -> None:
-        self.keep, self._draining = False, True
+        """A head that has gone out promised that the connection stays: the next one says that it ends. Asked again
+        when that comes too late, it ends an idle connection."""
+        self._draining = True
         if self.idle:
             self._close()
+        elif self._answer is None or not self._answer.responded:
+            self.keep = False
 
     def lost(self) -> None:
         self._leave(CLOSED, Reset.CANCEL)
