@@ -49,6 +49,8 @@ VERSION: Final = "0.1.0"
 #: Seconds between two looks at deadlines of requests; at clusters with every second one, connections every 20th.
 TICK: Final = 0.05
 DRAIN: Final = 60.0
+#: Seconds that a draining worker keeps idle connections whose last response promised that they stay.
+PROMISED: Final = 5.0
 #: Seconds without a daemon and without the run directory, after which nobody will come back for this worker.
 ABANDONED: Final = 10.0
 
@@ -114,7 +116,7 @@ class Worker:
         )
         self.feed = Feed(options.daemon, self, self.counts, self.telling.ring)
         self.setup = pb.Setup()
-        self.started = self._abandoned = time.monotonic()
+        self.started = self._abandoned = self._drained = time.monotonic()
         self.ready = False
         self._listeners: list[Listener] = []
         self._giver: handover.Giver | None = None
@@ -206,7 +208,7 @@ class Worker:
         if self.shell.draining:
             return
         log.info("draining: %d connections, %g s", len(self.shell.open), seconds)
-        self.shell.draining = True
+        self.shell.draining, self._drained = True, time.monotonic()
         self._deadline = time.monotonic() + seconds
         self._stop_listening()
         for connection in list(self.shell.open):
@@ -312,6 +314,8 @@ class Worker:
     def _each_second(self, now: float) -> None:
         for connection in list(self.shell.open):
             connection.tick(now)
+            if self.shell.draining and now - self._drained > PROMISED:
+                connection.drain()
         if self.feed.connected or self.options.run_dir.is_dir():
             self._abandoned = now
         elif now - self._abandoned > ABANDONED and not self.shell.draining:

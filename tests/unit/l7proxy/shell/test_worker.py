@@ -369,3 +369,24 @@ def test_a_worker_that_nobody_will_come_back_for_ends(lab: ProxyLab) -> None:
     lab.daemon.disconnect()
     lab.directory.rename(lab.directory.with_name("gone"))
     assert lab.process.wait(20) == 0
+
+
+def test_a_drain_in_the_middle_of_a_response_lets_the_client_be_told_with_the_next(lab: ProxyLab) -> None:
+    def halves(sock: socket.socket) -> None:
+        while data := sock.recv(65536):
+            sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst")
+            time.sleep(0.5 if b"/slowly" in data else 0)
+            sock.sendall(b"later")
+
+    web = lab.pod("web", app="web")
+    lab.service("orders", lab.server("orders-1", serve=halves, app="orders"))
+    lab.start()
+    assert lab.process is not None
+    with lab.connect(web, "orders") as sock:
+        sock.sendall(b"GET /slowly HTTP/1.1\r\nhost: orders\r\n\r\n")
+        assert b"connection: close" not in sock.recv(65536)
+        lab.process.send_signal(signal.SIGTERM)
+        assert sock.recv(65536) == b"later"
+        reply = exchange(sock, "/", {"host": "orders"})
+        assert (reply.status, reply.header("connection")) == (200, "close")
+    assert lab.process.wait(5) == 0
