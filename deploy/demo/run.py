@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""`make demo`: a shop on two nodes, and policy in the kernel between its parts.
+"""`make demo`: a shop on two nodes, policy in the kernel between its parts, and routes between its requests.
 
 Brings a local cluster up, tries every pair of source and destination, and prints what the wire did beside what
-`weft policy verdict` predicts; then the verdicts and drops as the kernel told them. Exit code 1 if the two differ
-anywhere. Leaves nothing behind; with --keep it leaves the cluster running, and says what to try.
+`weft policy verdict` predicts; then the verdicts and drops as the kernel told them; then a canary and HTTP policy,
+counted. Exit code 1 if anything is not as predicted. Leaves nothing behind; with --keep it leaves the cluster
+running, and says what to try.
 """
 
 from __future__ import annotations
@@ -94,7 +95,43 @@ def show(cluster: Cluster) -> int:
     cluster.weft("observe", *words, "--port", "80", "--last", "5", "--print-policy-names", show=True)
     title("What it dropped")
     cluster.weft("observe", "-t", "drop", "--last", "8", show=True)
-    return wrong
+    return wrong + requests(cluster)
+
+
+def requests(cluster: Cluster) -> int:
+    """The number of answers that are not as the catalogue's files say."""
+    title("Requests: a canary by VirtualService, and HTTP policy, from deploy/demo/http")
+    cluster.weft("local", "apply", "-f", "deploy/demo/http")
+    until_ready(cluster, "catalog")
+    url, shown = "http://catalog/", []
+    for about, words in (
+        ("200 requests", (url, "200")),
+        ("20 with x-canary: true", (url, "20", "GET", "x-canary:true")),
+        ("a POST", (url, "1", "POST")),
+    ):
+        ask = ("python3", "-I", "-S", str(HERE / "ask.py"), *words)
+        shown.append(cluster.weft("local", "exec", "-n", "lab", "intruder", "--", *ask).strip())
+        print(f"{about:<24}{shown[-1]}", flush=True)
+    question = ("--from", "lab/intruder", "--to", "lab/catalog", "--port", "80", "--method", "POST")
+    print(cluster.weft("policy", "verdict", *question), end="")
+    title("What the proxies told")
+    time.sleep(1.2)  # counts are told once a second
+    cluster.weft("observe", "-t", "l7", "--verdict", "DROPPED", "--last", "1", "--print-policy-names", show=True)
+    cluster.weft("stat", "deploy", "-n", "lab", show=True)
+    both = "catalog-v1" in shown[0] and "catalog-v2" in shown[0]
+    return (not both) + (shown[1] != "20 x catalog-v2") + (shown[2] != "1 x 403 Access denied")
+
+
+def until_ready(cluster: Cluster, name: str) -> None:
+    end = time.monotonic() + 20
+    while True:
+        pods = json.loads(cluster.weft("local", "get", "pods", "-o", "json"))
+        mine = [pod for pod in pods if pod["name"].startswith(name)]
+        if mine and all(pod["ready"] for pod in mine):
+            return
+        if time.monotonic() > end:
+            sys.exit(f"demo: {name} did not become ready")
+        time.sleep(0.2)
 
 
 def learn(cluster: Cluster) -> list[Party]:

@@ -28,6 +28,7 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one segment: two would wait for each other's acknowledgement
 
     def do_GET(self):
         answer = {"service": NAME, "pod": socket.gethostname(), "from": self.client_address[0]}

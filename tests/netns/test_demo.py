@@ -25,4 +25,6 @@ def test_the_demo_agrees_with_itself_and_cleans_up() -> None:
     assert '"service": "bank"' in done.stdout, "the whole chain answered"
     assert "ALLOWED BY payments (CiliumNetworkPolicy)" in done.stdout, "flows name their policy"
     assert "Policy denied DROPPED" in done.stdout
+    assert "20 x catalog-v2" in done.stdout and "1 x 403 Access denied" in done.stdout
+    assert "http-request DROPPED (HTTP/1.1 POST http://catalog/)" in done.stdout
     assert not Path("/run/weft-demo").exists() and not list(Path("/run/netns").glob("weft-demo-*"))
