@@ -21,12 +21,12 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from weft.daemon.local.logs import trim
 from weft.daemon.local.programs import last_line
+from weft.daemon.proxy.health import Health
 from weft.daemon.proxy.processes import Launcher, Process, describe, running, worker_number
+from weft.daemon.proxy.slots import Slot, row
 from weft.daemon.proxy.worker import AskFailed, Worker
 
 log = logging.getLogger("weft.proxy")
@@ -36,40 +36,17 @@ BACK_OFF: Final = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 GROWN_UP: Final = 10.0
 #: Seconds that a worker which lives has to find the new daemon.
 ADOPT_WITHIN: Final = 10.0
-#: Seconds that a new one has to connect; and, with a snapshot in hand, to serve.
-CONNECT_WITHIN: Final = 30.0
-READY_WITHIN: Final = 30.0
+#: Seconds for one question to a worker that was found.
+ASK_WITHIN: Final = 5.0
 #: Seconds for the whole of a hand-over.
 HANDOVER_WITHIN: Final = 20.0
 DRAIN: Final = 60.0
 #: Seconds after that in which a drained one has to be gone.
 DRAIN_GRACE: Final = 5.0
-PING_INTERVAL: Final = 5.0
-#: Pings in a row without an answer: 30 s of silence.
-MOST_UNANSWERED: Final = 6
-LOG_BYTES: Final = 16 << 20
 
 
 class Drains(Protocol):
     def __call__(self, worker: Worker, seconds: float) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """One worker number. `problem`: why it does not serve; "" it does, or has just begun to start."""
-
-    number: int
-    current: Process | None = None
-    successor: Process | None = None
-    leaving: list[Process] = field(default_factory=list)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    restarts: int = 0
-    killed: int = 0
-    failures: int = 0
-    problem: str = ""
-
-    def processes(self) -> list[Process]:
-        return [each for each in (self.current, self.successor) if each is not None] + self.leaving
 
 
 class Supervisor:
@@ -97,7 +74,7 @@ class Supervisor:
         alive = running(self.launcher.socket)
         for slot in self.slots:
             self._spawn(self._keep(slot, adopt=bool(alive.get(slot.number))))
-        self._spawn(self._watch())
+        self._spawn(Health(self.slots, self.launcher, self._kill, self._spawn).run())
 
     async def stop(self) -> None:
         """The workers go on without us."""
@@ -166,7 +143,7 @@ class Supervisor:
         return process
 
     def status(self) -> list[dict[str, Any]]:
-        return [self._row(slot, each) for slot in (*self.slots, self.retired) for each in slot.processes()] + [
+        return [row(slot, each) for slot in (*self.slots, self.retired) for each in slot.processes()] + [
             {"worker": slot.number, "state": "down", "restarts": slot.restarts, "problem": slot.problem}
             for slot in self.slots
             if not slot.processes()
@@ -268,7 +245,7 @@ class Supervisor:
         """One that drains already takes nothing new, so it is nobody's current one; one of another version is
         replaced."""
         try:
-            state = json.loads(await worker.ask("status", "", PING_INTERVAL)).get("state")
+            state = json.loads(await worker.ask("status", "", ASK_WITHIN)).get("state")
         except (AskFailed, ValueError, AttributeError):
             state = ""
         if state == "draining" and slot.current is process:
@@ -333,46 +310,6 @@ class Supervisor:
                       describe(process.code), said)  # fmt: skip
         slot.changed.set()
 
-    # all the time
-
-    async def _watch(self) -> None:
-        rounds = 0
-        while True:
-            await asyncio.sleep(1.0)
-            rounds += 1
-            for slot in self.slots:
-                for process in (slot.current, slot.successor):
-                    if process is not None:
-                        self._check(slot, process, ping=rounds % PING_INTERVAL == 0)
-                trim_log = self.launcher.log_of(slot.number)
-                await asyncio.to_thread(trim, trim_log, LOG_BYTES, LOG_BYTES // 2)
-
-    def _check(self, slot: Slot, process: Process, ping: bool) -> None:
-        worker, now = process.worker, time.monotonic()
-        if worker is None:
-            if not process.connected_once and now - process.started > CONNECT_WITHIN:
-                self._kill(slot, process, f"it did not connect within {CONNECT_WITHIN:g} s")
-            return
-        if not worker.ready:
-            if worker.updated_at and now - worker.updated_at > READY_WITHIN:
-                self._kill(slot, process, f"it was not ready within {READY_WITHIN:g} s")
-            return
-        if ping and process.unanswered >= MOST_UNANSWERED:
-            self._kill(slot, process, "it does not answer")
-        elif ping:
-            process.unanswered += 1
-            self._spawn(self._ping(process, worker))
-
-    async def _ping(self, process: Process, worker: Worker) -> None:
-        """Any answer is a sign of life, also that there is none."""
-        try:
-            answer = await worker.ask("status", "", PING_INTERVAL * MOST_UNANSWERED)
-            worker.status = found if isinstance(found := json.loads(answer), dict) else {}
-        except (AskFailed, ValueError):
-            pass
-        if worker.heard_at > time.monotonic() - PING_INTERVAL * MOST_UNANSWERED:
-            process.unanswered = 0
-
     # small things
 
     def _known(self, pid: int) -> Process | None:
@@ -381,26 +318,6 @@ class Supervisor:
 
     def _slot(self, process: Process) -> Slot:
         return self.slots[process.number] if process.number < len(self.slots) else self.retired
-
-    def _row(self, slot: Slot, process: Process) -> dict[str, Any]:
-        worker = process.worker
-        return {
-            "worker": process.number,
-            "pid": process.pid,
-            "generation": process.generation,
-            "state": _state(slot, process),
-            "connected": worker is not None,
-            "version": worker.version if worker else "",
-            "revision": worker.acked if worker else 0,
-            "refusals": len(worker.refusals) if worker else 0,
-            "records": worker.records if worker else 0,
-            "records_lost": worker.records_lost if worker else 0,
-            "uptime_seconds": int(time.monotonic() - process.started),
-            "restarts": slot.restarts,
-            "killed": slot.killed,
-            "problem": slot.problem if process is slot.current else "",
-            "status": worker.status if worker else {},
-        }
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -411,12 +328,6 @@ class Supervisor:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a task of the proxy's supervision ended", exc_info=error)
-
-
-def _state(slot: Slot, process: Process) -> str:
-    if process in slot.leaving:
-        return "draining"
-    return "serving" if process.worker is not None and process.worker.ready else "starting"
 
 
 async def _first(*events: asyncio.Event) -> None:

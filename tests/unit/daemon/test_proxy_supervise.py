@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import standin_proxy
-from weft.daemon.proxy import processes, supervise
+from weft.daemon.proxy import health, processes, supervise
 from weft.daemon.proxy.feed import Feed
 from weft.daemon.proxy.processes import Launcher
 from weft.daemon.proxy.supervise import Supervisor
@@ -283,7 +283,7 @@ HANGS = (sys.executable, "-c", "import time; time.sleep(1000)")
 def test_one_that_hangs_at_its_start_is_ended(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, limit: str, words: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(supervise, limit, 0.0)
+    monkeypatch.setattr(health, limit, 0.0)
 
     async def act() -> None:
         told(run_dir, mute=True)
@@ -295,8 +295,8 @@ def test_one_that_hangs_at_its_start_is_ended(
 
 
 def test_one_that_stops_answering_is_ended(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervise, "PING_INTERVAL", 1)
-    monkeypatch.setattr(supervise, "MOST_UNANSWERED", 1)
+    monkeypatch.setattr(health, "PING_INTERVAL", 1)
+    monkeypatch.setattr(health, "MOST_UNANSWERED", 1)
 
     async def act() -> None:
         async with Daemon(run_dir) as daemon:
