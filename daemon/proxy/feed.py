@@ -220,11 +220,6 @@ class Feed:
         self._watcher.worker_went(worker)
         self._notify()
 
-    def forget_refusals(self, number: int) -> None:
-        """The worker of this number is not coming back."""
-        if self._kept.pop(number, None):
-            self._notify()
-
     def _connection(self) -> Worker:
         return Worker(self, self._setup)
 

@@ -59,13 +59,12 @@ class Supervisor:
         version: str,
         drain: Drains,
         on_serving: Callable[[], None] = lambda: None,
-        on_gone_for_good: Callable[[int], None] = lambda number: None,
     ) -> None:
-        """`on_serving`: a worker is ready. `on_gone_for_good`: one more number is not served any longer."""
+        """`on_serving`: a worker is ready."""
         self.launcher, self.version = launcher, version
         self.slots = [Slot(number) for number in range(count)]
         self.retired = Slot(-1)  # workers of numbers that this node has no more
-        self._drain_worker, self._on_serving, self._gone_for_good = drain, on_serving, on_gone_for_good
+        self._drain_worker, self._on_serving = drain, on_serving
         self._generation = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 

@@ -122,7 +122,7 @@ class Taps:
 def as_json(record: proxy_pb2.Record, source: Owner | None, destination: Owner | None) -> dict[str, Any]:
     """By the record's field names; numbers of 64 bits as numbers; what is unset is left out."""
     found = MessageToDict(record, preserving_proto_field_name=True)
-    for name in ("time_ns", "duration_ns", "request_bytes", "response_bytes", "id"):
+    for name in ("time_ns", "duration_ns", "request_bytes", "response_bytes", "id", "latency_ns"):
         if name in found:
             found[name] = int(found[name])
     found["source"], found["destination"] = _owner_json(source), _owner_json(destination)
