@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from weft.l7proxy.core.ids import Ids
 from weft.l7proxy.core.parties import Workload
 from weft.l7proxy.core.record import Entry
 from weft.l7proxy.core.stream import Peer, Request
@@ -18,7 +19,6 @@ from weft.l7proxy.observe import telemetry
 from weft.l7proxy.observe.accesslog import JsonLine, Line
 from weft.l7proxy.observe.context import Context
 from weft.l7proxy.observe.expressions import Expressions
-from weft.l7proxy.observe.ids import Ids
 from weft.l7proxy.observe.metrics import Mesh, Metrics, facts
 from weft.l7proxy.observe.records import record
 from weft.l7proxy.observe.spans import Outbox, Trace, spans
@@ -58,7 +58,8 @@ class MeshObserver:
         self._plans: dict[tuple[str, int, str], Plan] = {}
         self._lines: dict[Provider, Line | JsonLine] = {}
         self._to_log: deque[Entry] = deque()
-        self._number = 0
+        # Workers number apart: whoever sees the requests of several must not take one for the other.
+        self._number = int(self._ids.take(5), 16) << 32
 
     # what is declared
 

@@ -66,6 +66,8 @@ def record(entry: Entry, trace: str = "", *, start: bool = False) -> pb.Record:
 def _ended(message: pb.Record, entry: Entry) -> None:
     message.duration_ns = max(0, int((entry.ended - entry.started) * _NS))
     message.status, message.flags, message.details = entry.status, entry.flags or "-", entry.details[:MOST]
+    if entry.upstream_time is not None:
+        message.latency_ns = max(0, int(entry.upstream_time * _NS))
     if entry.grpc_status is not None and entry.grpc_status >= 0:
         message.grpc_status = entry.grpc_status
     message.request_bytes, message.response_bytes = entry.request_bytes, entry.response_bytes

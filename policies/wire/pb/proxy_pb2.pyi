@@ -122,7 +122,7 @@ class Tap(_message.Message):
     def __init__(self, on: _Optional[bool] = ...) -> None: ...
 
 class Record(_message.Message):
-    __slots__ = ("time_ns", "duration_ns", "start", "source_ip", "source_port", "destination_ip", "destination_port", "upstream_ip", "upstream_port", "upstream_local_port", "source_identity", "destination_identity", "service", "destination_service", "egress", "ingress", "protocol", "grpc", "method", "scheme", "authority", "path", "status", "grpc_status", "flags", "details", "request_bytes", "response_bytes", "tries", "verdict", "allowed_by", "denied_by", "route", "trace_id", "headers", "request_id", "id")
+    __slots__ = ("time_ns", "duration_ns", "start", "source_ip", "source_port", "destination_ip", "destination_port", "upstream_ip", "upstream_port", "upstream_local_port", "source_identity", "destination_identity", "service", "destination_service", "egress", "ingress", "protocol", "grpc", "method", "scheme", "authority", "path", "status", "grpc_status", "flags", "details", "request_bytes", "response_bytes", "tries", "verdict", "allowed_by", "denied_by", "route", "trace_id", "headers", "request_id", "id", "latency_ns")
     TIME_NS_FIELD_NUMBER: _ClassVar[int]
     DURATION_NS_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +160,7 @@ class Record(_message.Message):
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_NS_FIELD_NUMBER: _ClassVar[int]
     time_ns: int
     duration_ns: int
     start: bool
@@ -197,7 +198,8 @@ class Record(_message.Message):
     headers: _containers.RepeatedCompositeFieldContainer[Header]
     request_id: str
     id: int
-    def __init__(self, time_ns: _Optional[int] = ..., duration_ns: _Optional[int] = ..., start: _Optional[bool] = ..., source_ip: _Optional[str] = ..., source_port: _Optional[int] = ..., destination_ip: _Optional[str] = ..., destination_port: _Optional[int] = ..., upstream_ip: _Optional[str] = ..., upstream_port: _Optional[int] = ..., upstream_local_port: _Optional[int] = ..., source_identity: _Optional[int] = ..., destination_identity: _Optional[int] = ..., service: _Optional[str] = ..., destination_service: _Optional[str] = ..., egress: _Optional[bool] = ..., ingress: _Optional[bool] = ..., protocol: _Optional[str] = ..., grpc: _Optional[bool] = ..., method: _Optional[str] = ..., scheme: _Optional[str] = ..., authority: _Optional[str] = ..., path: _Optional[str] = ..., status: _Optional[int] = ..., grpc_status: _Optional[int] = ..., flags: _Optional[str] = ..., details: _Optional[str] = ..., request_bytes: _Optional[int] = ..., response_bytes: _Optional[int] = ..., tries: _Optional[int] = ..., verdict: _Optional[str] = ..., allowed_by: _Optional[_Iterable[str]] = ..., denied_by: _Optional[_Iterable[str]] = ..., route: _Optional[str] = ..., trace_id: _Optional[str] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ..., request_id: _Optional[str] = ..., id: _Optional[int] = ...) -> None: ...
+    latency_ns: int
+    def __init__(self, time_ns: _Optional[int] = ..., duration_ns: _Optional[int] = ..., start: _Optional[bool] = ..., source_ip: _Optional[str] = ..., source_port: _Optional[int] = ..., destination_ip: _Optional[str] = ..., destination_port: _Optional[int] = ..., upstream_ip: _Optional[str] = ..., upstream_port: _Optional[int] = ..., upstream_local_port: _Optional[int] = ..., source_identity: _Optional[int] = ..., destination_identity: _Optional[int] = ..., service: _Optional[str] = ..., destination_service: _Optional[str] = ..., egress: _Optional[bool] = ..., ingress: _Optional[bool] = ..., protocol: _Optional[str] = ..., grpc: _Optional[bool] = ..., method: _Optional[str] = ..., scheme: _Optional[str] = ..., authority: _Optional[str] = ..., path: _Optional[str] = ..., status: _Optional[int] = ..., grpc_status: _Optional[int] = ..., flags: _Optional[str] = ..., details: _Optional[str] = ..., request_bytes: _Optional[int] = ..., response_bytes: _Optional[int] = ..., tries: _Optional[int] = ..., verdict: _Optional[str] = ..., allowed_by: _Optional[_Iterable[str]] = ..., denied_by: _Optional[_Iterable[str]] = ..., route: _Optional[str] = ..., trace_id: _Optional[str] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ..., request_id: _Optional[str] = ..., id: _Optional[int] = ..., latency_ns: _Optional[int] = ...) -> None: ...
 
 class Header(_message.Message):
     __slots__ = ("name", "value")

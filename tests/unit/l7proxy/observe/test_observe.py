@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from weft.l7proxy.core.ids import Ids
 from weft.l7proxy.core.parties import Workload
 from weft.l7proxy.core.record import Entry
 from weft.l7proxy.core.stream import Peer, Request
 from weft.l7proxy.observe import context, telemetry
 from weft.l7proxy.observe.accesslog import JsonLine, Line
-from weft.l7proxy.observe.ids import Ids
 from weft.l7proxy.observe.metrics import BOUNDS
 from weft.l7proxy.observe.observer import MeshObserver, told
 from weft.l7proxy.reports import Ring
