@@ -42,6 +42,7 @@ def _status(worker: Worker, arg: str) -> dict[str, Any]:
         "connections": len(shell.open),
         "accepted": shell.accepted,
         "requests_active": len(worker.engine.active),
+        "own_faults": worker.engine.errors,
         "connects": worker.connector.attempts,
         "port_clashes": worker.connector.port_clashes,
         **worker.telling.describe(),

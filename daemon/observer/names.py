@@ -175,6 +175,9 @@ DROPS: Final = {
     205: "Punt to proxy",
     206: "No device",
     207: "First logical datagram fragment not found from world",
+    # Weft's own, from the other end of the byte
+    250: "Became judged",
+    251: "Not the proxy",
 }
 
 TCP_FLAGS: Final = (
