@@ -181,7 +181,7 @@ COMPACT: dict[str, tuple[pb.Flow, dict[str, Any], str]] = {
         flow(event_type={"type": 42}), {}, f"{HEAD}{ENDS}UNKNOWN DROPPED{TAIL}",
     ),
     "a reason that nobody knows": (
-        flow(event_type={"type": 1, "sub_type": 250}), {}, f"{HEAD}{ENDS}250, 0 DROPPED{TAIL}",
+        flow(event_type={"type": 1, "sub_type": 249}), {}, f"{HEAD}{ENDS}249, 0 DROPPED{TAIL}",
     ),
     "in another time format": (
         flow(),
