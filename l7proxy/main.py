@@ -16,6 +16,7 @@ from typing import Final
 
 import uvloop
 
+from weft.l7proxy import privileges
 from weft.l7proxy.worker import VERSION, Options, Plain, Worker
 
 _PR_SET_DUMPABLE: Final = 4
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _serve(options: Options) -> int:
     worker = Worker(options, asyncio.get_running_loop())
+    privileges.drop()
     gc.collect()
     gc.freeze()
     return await worker.run()

@@ -7,8 +7,10 @@ three sigma.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -226,6 +228,17 @@ def test_routes_come_and_go_under_load_and_no_request_fails(mesh: Mesh) -> None:
         mesh.delete(mesh.example("s2-canary.yaml"))
     thread.join()
     assert Counter(replies) == {200: 3000}
+
+
+def test_the_proxies_may_do_nothing_but_speak_for_others(mesh: Mesh) -> None:
+    found = re.findall(r'"pid": (\d+)', mesh.weft("proxy", "status", "-o", "json"))
+    assert len(found) == 2, "one on each node"
+    for pid in found:
+        told = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        net_admin_and_raw = (1 << 12) | (1 << 13)
+        for name in ("CapEff", "CapPrm", "CapBnd"):
+            assert int(told[name], 16) & ~net_admin_and_raw == 0, name
+        assert told["NoNewPrivs"].strip() == "1"
 
 
 def test_flows_metrics_and_the_status_tell_of_it(mesh: Mesh) -> None:
