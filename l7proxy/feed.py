@@ -29,8 +29,8 @@ LARGEST: Final = 512 << 20
 LARGE: Final = 128 << 10
 #: Bytes that the daemon has not read yet, beyond which nothing more is written.
 BACKLOG: Final = 4 << 20
-RECORDS_EVERY: Final = 0.1
-COUNTS_EVERY: Final = 10  # of those
+RECORDS_EVERY: Final = 0.05
+COUNTS_EVERY: Final = 20  # of those
 RETRY: Final = (0.1, 2.0)
 
 
@@ -193,7 +193,7 @@ class Feed:
             turn += 1
             if not self._writable():
                 continue
-            while self._writable() and (records := self._ring.take()) is not None:
+            if (records := self._ring.take()) is not None:  # one message: the rest waits for its turn
                 self.send(pb.FromProxy(records=records))
             if turn % COUNTS_EVERY == 0:
                 counts = self._counts.take()

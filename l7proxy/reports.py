@@ -1,7 +1,7 @@
 """What this worker tells the daemon of its work: records in a bounded ring, and series of counters.
 
 In: `Ring.add` and `Counter.add`, on the path of every request and nothing more than that. Out: `pb.Records` and
-`pb.Counts`, made when the feed asks (every 100 ms, and every second). Counts are what came since the last message:
+`pb.Counts`, made when the feed asks (every 50 ms, and every second). Counts are what came since the last message:
 what could not be told yet stays, so a daemon that restarts misses none. A record that finds the ring full is lost,
 and counted.
 """
@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from weft.policies.wire.pb import proxy_pb2 as pb
 
-#: Records that wait for the feed, some 200 ms of a busy worker.
-RING: Final = 8192
-#: Records in one message, ten of which go a second: making more would show in the latency of requests. Beyond that
-#: rate flows are a sample, and metrics count all.
-BATCH: Final = 200
+#: Records that wait for the feed: a burst that is told within a second.
+RING: Final = 1024
+#: Records in one message, twenty of which go a second: making one takes some 10 us, for which all requests wait.
+#: Beyond that rate flows are a sample (the rest is told as lost), and metrics count all.
+BATCH: Final = 50
 
 
 class Ring:
