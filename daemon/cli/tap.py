@@ -47,23 +47,15 @@ def run(options: argparse.Namespace) -> int:
             _print(stream, tell)
     except KeyboardInterrupt:
         pass
-    _tell_of_losses(stream.lost, 0)
+    if stream.lost:
+        print(f"weft tap: {count(stream.lost, 'request')} not told, more than --max-rps", file=sys.stderr)
     return 0
 
 
 def _print(stream: taps.Stream, tell: Callable[[Record], Iterator[str]]) -> None:
-    lost = 0
     for record in stream.records():
         for line in tell(record) if record is not None else ():
             print(line, flush=True)
-        if stream.lost > lost and record is None:  # quiet: it can be read
-            _tell_of_losses(stream.lost, lost)
-            lost = stream.lost
-
-
-def _tell_of_losses(now: int, before: int) -> None:
-    if now > before:
-        print(f"weft tap: {count(now, 'request')} not told, more than --max-rps", file=sys.stderr)
 
 
 class Teller:

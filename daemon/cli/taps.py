@@ -78,10 +78,10 @@ def _place(text: str, namespace: str) -> str:
 
 @dataclass(slots=True)
 class Stream:
-    """All calls to all nodes. `lost`: requests that daemons had no room for."""
+    """All calls to all nodes. `lost`: requests that were more than --max-rps, or found the queue full."""
 
     options: argparse.Namespace
-    lost: int = 0
+    _lost: dict[Path, dict[int, int]] = field(default_factory=dict)
     _waiting: queue.Queue[Any] = field(default_factory=lambda: queue.Queue(WAITING))
     _calls: list[Any] = field(default_factory=list)
     _channels: list[Any] = field(default_factory=list)
@@ -102,6 +102,11 @@ class Stream:
         for channel in self._channels:
             channel.close()
 
+    @property
+    def lost(self) -> int:
+        """What two calls to one node lost is as good as the same."""
+        return sum(max(by_call.values()) for by_call in self._lost.values())
+
     def records(self, until: float | None = None) -> Iterator[Record | None]:
         """`until`: of the monotonic clock. None: a second passed without any."""
         running = len(self._calls)
@@ -119,8 +124,11 @@ class Stream:
             elif isinstance(item, Failure):
                 raise item
             else:
-                self.lost += item.lost
-                record = json.loads(item.json)
+                socket, call, reply = item
+                if reply.lost:
+                    lost = self._lost.setdefault(socket, {})
+                    lost[call] = lost.get(call, 0) + int(reply.lost)
+                record = json.loads(reply.json)
                 if self._fresh(record):
                     yield record
 
@@ -150,7 +158,7 @@ class Stream:
 
         try:
             for reply in call:
-                self._waiting.put(reply)
+                self._waiting.put((socket, id(call), reply))
             self._waiting.put(None)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.CANCELLED:
