@@ -184,7 +184,7 @@ def _checked(destination: Destination, source: tuple[str, str], around: Surround
 
 def _policies(policies: list[DestinationPolicy], host: str, own: str, root: str) -> tuple[DestinationPolicy, ...]:
     placed = sorted(policies, key=lambda policy: (not policy.selector, policy.host != host, *_age(policy)))
-    theirs = [_for_clients_of(policy) for policy in placed]
+    theirs = [_for_clients_of(policy) for policy in placed if policy.ref.namespace != own]
     levels = [
         [policy for policy in theirs if policy is not None],
         [policy for policy in placed if policy.ref.namespace == own],

@@ -283,7 +283,6 @@ def test_the_clients_namespace_before_the_services_before_the_root() -> None:
     found = routing(policy("root", "istio-system"), policy("own"), policy("theirs", "web"))
     assert [(each.ref.name, each.clients) for each in found.policies] == [
         ("root", ("istio-system",)),
-        ("own", ("shop",)),
         ("theirs", ("web",)),
         ("own", None),
         ("root", None),
