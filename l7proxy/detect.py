@@ -63,7 +63,15 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: A request line, or a TLS client hello, longer than that is nobody's we know.
 MOST: Final = 16 << 10
 _LINE: Final = re.compile(rb"(?:\r?\n){0,4}[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [^\r\n]* HTTP/1\.[0-9]\r?\n")
-_METHOD: Final = re.compile(rb"(?:\r?\n){0,4}(?:\r|[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}(?: [^\r\n]*\r?)?)?\Z")
+#: What may still become a request line: a method that the codec speaks, or the beginning of one. A client that sends
+#: anything else is not kept waiting for the rest of a line that it never meant to send.
+_BEGUN: Final = re.compile(rb"(?:\r?\n){0,4}(?:\r|([A-Z-]{1,16})( [^\r\n]*\r?)?)?\Z")
+_METHODS: Final = frozenset(
+    b"DELETE GET HEAD POST PUT CONNECT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND"
+    b" UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR LINK"
+    b" UNLINK SOURCE QUERY".split()
+)
+_BEGINNINGS: Final = frozenset(method[:size] for method in _METHODS for size in range(1, len(method) + 1))
 
 
 def speech(data: bytes) -> Speech:
@@ -76,7 +84,15 @@ def speech(data: bytes) -> Speech:
         return _tls(data)
     if _LINE.match(data):
         return Speech.HTTP1
-    return Speech.UNSURE if len(data) < MOST and _METHOD.match(data) else Speech.TCP
+    return Speech.UNSURE if len(data) < MOST and _request_begun(data) else Speech.TCP
+
+
+def _request_begun(data: bytes) -> bool:
+    begun = _BEGUN.match(data)
+    if begun is None:
+        return False
+    method, rest = begun.groups()
+    return method is None or method in (_METHODS if rest else _BEGINNINGS)
 
 
 def http_speech(data: bytes) -> Speech:

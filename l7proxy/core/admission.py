@@ -28,21 +28,21 @@ def admit(world: World, permit: Permit, asked: Request, sent: Request, entry: En
         passed = (str(origin.ref) for origin, _ in answer.rules)
         entry.allowed_by = tuple(dict.fromkeys((*entry.allowed_by, *passed)))
         for change in answer.changes:
-            apply(sent.headers, change)
+            if change.name != "host":
+                apply(sent.headers, change)
+            elif change.action == "REPLACE":  # a request has one host: none is added, none taken away
+                sent.authority = change.value.encode("latin-1", "replace")
     return True
 
 
 def policy_request(request: Request) -> PolicyRequest:
-    headers: dict[str, tuple[str, ...]] = {}
+    """The Host header is the authority, whatever the version."""
+    authority = request.authority.decode("latin-1")
+    headers: dict[str, tuple[str, ...]] = {"host": (authority,)} if authority else {}
     for name, value in request.headers:
         key = name.decode("latin-1")
         headers[key] = (*headers.get(key, ()), value.decode("latin-1"))
-    return PolicyRequest(
-        request.method.decode("latin-1"),
-        request.path.decode("latin-1"),
-        request.authority.decode("latin-1"),
-        headers,
-    )
+    return PolicyRequest(request.method.decode("latin-1"), request.path.decode("latin-1"), authority, headers)
 
 
 def apply(headers: Headers, change: HeaderChange) -> None:

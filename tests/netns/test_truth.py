@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from weft.daemon.cli.main import main as weft
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
 
+GET, PUT = ({"method": method, "path": "/", "headers": [["Host", "x"]]} for method in ("GET", "PUT"))
 #: A refused connection is silent (the packet is dropped), so a denied probe lasts as long as it is waited for.
 ALLOWED_WITHIN, DENIED_AFTER = 5.0, 0.4
 
@@ -72,13 +74,22 @@ def check(cluster: Cluster, case: Case) -> None:
     allowed = [probe for text in case.allowed for probe in cluster.expand(text)]
     denied = [probe for text in case.denied for probe in cluster.expand(text)]
     proxied = [probe for text in case.needs_proxy for probe in cluster.expand(text)]
+    lifted = [probe for text in case.lifted for probe in cluster.expand(text)]
     wrong = [
         f"{p}: {answer}"
         for p, answer in zip(allowed, cluster.measure(allowed, ALLOWED_WITHIN), strict=True)
         if answer != "ok"
     ]
     assert not wrong, "the wire refuses what is allowed:\n" + "\n".join(wrong)
-    refused = denied + proxied
+    asked = [replace(probe, protocol="http", requests=(GET, PUT)) for probe in proxied]
+    wrong = [
+        f"{p}: {answers}"
+        for p, answers in zip(asked, cluster.measure(asked, ALLOWED_WITHIN), strict=True)
+        if [answer.get("status") for answer in answers] not in ([200, 200], [200, 403], [403, 403])
+    ]
+    assert not wrong, "the proxy does not answer requests:\n" + "\n".join(wrong)
+    assert {*cluster.measure(lifted, ALLOWED_WITHIN)} <= {"ok"}
+    refused = denied + [probe for probe in proxied if probe not in lifted]
     wrong = [
         str(p) for p, answer in zip(refused, cluster.measure(refused, DENIED_AFTER), strict=True) if answer == "ok"
     ]

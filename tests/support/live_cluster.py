@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -75,6 +76,12 @@ def manifests(socket_dir: Path) -> list[dict[str, object]]:
             "metadata": {"name": "svc", "namespace": "default"},
             "spec": {"selector": {"app": "foo"}, "ports": [{"port": 8000, "targetPort": "web"}]},
         },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "front", "namespace": "default"},
+            "spec": {"selector": {"app": "s"}, "ports": [{"port": 8000, "targetPort": "web"}]},
+        },
     ]
     for name, addresses in WORLD.items():
         outside = pod("default", name, {}, {}, socket_dir)
@@ -96,7 +103,8 @@ class Probe:
     target: str
     target_name: str
     port: int
-    protocol: str  # tcp, udp, ping
+    protocol: str  # tcp, udp, ping, http
+    requests: tuple[dict[str, Any], ...] = ()  # what goes over the connection, if it is http
 
     def __str__(self) -> str:
         return f"{self.source_name} > {self.target_name} [{self.target}]:{self.port}/{self.protocol}"
@@ -107,7 +115,7 @@ class Cluster:
     run_dir: Path
     sockets: Path
     addresses: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
-    service: tuple[str, ...] = ()
+    services: dict[str, tuple[str, ...]] = field(default_factory=dict)
     live: list[dict[str, object]] = field(default_factory=list)
     helpers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -140,8 +148,8 @@ class Cluster:
         if kind == "Pod" and document.get("status", {}).get("podIPs"):
             ips = tuple(each["ip"] for each in document["status"]["podIPs"])
             self.addresses[(metadata["namespace"], metadata["name"])] = ips
-        if kind == "Service" and metadata["name"] == "svc":
-            self.service = tuple(document["spec"]["clusterIPs"])
+        if kind == "Service":
+            self.services[metadata["name"]] = tuple(document["spec"].get("clusterIPs", ()))
         if kind in {"Pod", "Service", "EndpointSlice", "Namespace", "Node"}:
             self.live.append(document)
 
@@ -188,12 +196,12 @@ class Cluster:
     def targets(self, name: str) -> list[tuple[str, str]]:
         if name in WORLD:
             return [(address, address) for address in WORLD[name]]
-        if name == "svc":
-            return [("svc/default/svc", address) for address in self.service]
+        if name in self.services:
+            return [(f"svc/default/{name}", address) for address in self.services[name]]
         return [(f"{ns}/{pod}", address) for ns, pod in PODS[name] for address in self.addresses[(ns, pod)]]
 
-    def measure(self, probes: Sequence[Probe], timeout: float) -> list[str]:
-        """ "ok" or why not, for each probe; the pods try at the same time."""
+    def measure(self, probes: Sequence[Probe], timeout: float) -> list[Any]:
+        """ "ok" or why not, for each probe, of `http` the answers; the pods try at the same time."""
         by_source: dict[str, list[int]] = {}
         for i, probe in enumerate(probes):
             by_source.setdefault(probe.source, []).append(i)
@@ -202,10 +210,12 @@ class Cluster:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(30)
             sock.connect(str(self.sockets / source))
-            orders = [[probes[i].target, probes[i].port, probes[i].protocol, timeout] for i in numbers]
+            orders = [
+                [probes[i].target, probes[i].port, probes[i].protocol, timeout, probes[i].requests] for i in numbers
+            ]
             sock.sendall(json.dumps(orders).encode() + b"\n")
             connections[source] = sock
-        answers = [""] * len(probes)
+        answers: list[Any] = [""] * len(probes)
         for source, sock in connections.items():
             with sock, sock.makefile() as lines:
                 for i, answer in zip(by_source[source], json.loads(lines.readline()), strict=True):

@@ -2,8 +2,10 @@
 
 argv: the unix socket to take orders on (the file system is shared, so policy cannot cut the orders off), then
 the ports. One order a connection, one JSON line: a list of [address, port, protocol, timeout seconds]; the
-answer is a JSON list: "ok", or why not. An object instead of a list orders a load (see there). Standard library
-only, for it runs under whatever python there is.
+answer is a JSON list: "ok", or why not. Protocol "http" has a fifth word, a list of requests ({"method", "path",
+"headers": [[name, value], ...]}) that go over one connection; its answer is a list of {"status", "body"}, cut short
+by {"error"}. An object instead of a list orders a load (see there). What looks like HTTP is answered as HTTP, with
+what the server saw. Standard library only, for it runs under whatever python there is.
 """
 
 import json
@@ -43,13 +45,63 @@ def echo(client):
         client.settimeout(60)
         try:
             while data := client.recv(64):
+                if b" /" in data[:32] and data[:1].isalpha():
+                    return speak(client, data)
                 client.sendall(b"echo " + data)
         except OSError:
             pass
 
 
-def probe(address, port, protocol, timeout):
+def speak(client, data):
+    """HTTP/1.1, one request without a body after the other."""
+    while True:
+        while b"\r\n\r\n" not in data:
+            more = client.recv(4096)
+            if not more:
+                return
+            data += more
+        head, _, data = data.partition(b"\r\n\r\n")
+        line, *fields = head.decode("latin-1").split("\r\n")
+        told = {
+            "line": line,
+            "headers": [[part.strip() for part in field.split(":", 1)] for field in fields],
+            "peer": client.getpeername()[:2],
+        }
+        body = json.dumps(told).encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body)
+        client.sendall(head if line.startswith("HEAD ") else head + body)
+
+
+def converse(address, port, timeout, requests):
+    """The requests' answers, over one connection."""
+    answers = []
     try:
+        with socket.create_connection((address, port), timeout) as sock, sock.makefile("rb") as lines:
+            for request in requests:
+                fields = "".join(f"{name}: {value}\r\n" for name, value in request["headers"])
+                sock.sendall(f"{request['method']} {request['path']} HTTP/1.1\r\n{fields}\r\n".encode("latin-1"))
+                answers.append(answer(lines, request["method"]))
+    except OSError as error:
+        answers.append({"error": type(error).__name__ + ": " + str(error)})
+    return answers
+
+
+def answer(lines, method):
+    line = lines.readline()
+    if not line:
+        raise ConnectionError("closed")
+    size = 0
+    while (field := lines.readline().strip()) != b"":
+        name, _, value = field.partition(b":")
+        size = int(value) if name.lower() == b"content-length" else size
+    body = b"" if method == "HEAD" else lines.read(size)
+    return {"status": int(line.split()[1]), "body": body.decode("latin-1")}
+
+
+def probe(address, port, protocol, timeout, requests=()):
+    try:
+        if protocol == "http":
+            return converse(address, port, timeout, requests)
         if protocol == "ping":
             return ping(address, timeout)
         kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM

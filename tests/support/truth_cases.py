@@ -20,8 +20,10 @@ class Case:
     policies: str
     allowed: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
-    #: allowed by policy through the proxy; refused on the wire as long as no proxy runs
+    #: allowed by policy through the proxy, which answers HTTP requests, with 403 or by the server, and refuses all else
     needs_proxy: tuple[str, ...] = ()
+    #: of those: a plain allow beside the L7 rule lifts its limits, so any bytes pass, through the proxy
+    lifted: tuple[str, ...] = ()
     #: the policy is refused with a reason that contains this, and changes nothing
     refused: str = ""
 
@@ -574,6 +576,7 @@ L7 = [
         (),
         ("bar > s:80",),
         needs_proxy=("foo > s:80",),
+        lifted=("foo > s:80",),
     ),
     Case(
         "L9 an L7 rule for everybody holds for a peer allowed at L3 too",
@@ -584,6 +587,7 @@ L7 = [
         ("foo > s:81",),
         ("bar > s:81",),
         needs_proxy=("foo > s:80", "bar > s:80"),
+        lifted=("foo > s:80",),
     ),
     Case(
         "L13 a deny stands before the proxy",

@@ -95,6 +95,17 @@ def test_header_matches_change_what_the_server_gets() -> None:
     assert (b"x-add", b"new") not in lab.entry.headers
 
 
+def test_the_host_header_is_the_authority() -> None:
+    for value, status in (("api", 200), ("other", 403)):
+        named = HttpRule(headers=(HeaderMatch("Host", value, ""),))
+        assert lab_with(Permit(True, ingress=limits(named))).client().status == status
+    for action, wanted in (("REPLACE", b"other"), ("ADD", b"api"), ("DELETE", b"api")):
+        lab = lab_with(Permit(True, ingress=limits(HttpRule(headers=(HeaderMatch("Host", "other", action),)))))
+        assert lab.client().status == 200
+        (sent,) = lab.tries
+        assert sent.head.authority == wanted and b"host" not in {name for name, _ in sent.headers}
+
+
 def test_what_policy_adds_is_added_once_however_often_it_is_tried() -> None:
     ops = HttpRule(headers=(HeaderMatch("x-add", "new", "ADD"),))
     lab = lab_with(Permit(True, ingress=limits(ops)), retries=Retries(attempts=2, on=("reset",)))

@@ -33,7 +33,12 @@ def hello(name: str | None, alpn: tuple[str, ...] = ()) -> bytes:
 FIRST_BYTES = [
     (b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", Speech.HTTP1),
     (b"\r\nPOST /x HTTP/1.0\r\n", Speech.HTTP1),
-    (b"purge /x HTTP/1.1\n", Speech.HTTP1),
+    (b"PURGE /x HTTP/1.1\n", Speech.HTTP1),
+    (b"M-SEARCH * HTTP/1.1\r\n", Speech.HTTP1),
+    (b"hello", Speech.TCP),
+    (b"PASS", Speech.TCP),
+    (b"GETX", Speech.TCP),
+    (b"STATS items", Speech.TCP),
     (PREFACE + b"\0\0\0\4\0", Speech.HTTP2),
     (hello("api.example.com"), Speech.TLS),
     (b"EHLO mail.example.com\r\n", Speech.TCP),
@@ -54,6 +59,11 @@ def test_first_bytes_tell_whole_and_byte_by_byte(data: bytes, wanted: Speech) ->
     decided = [s for s in said if s is not Speech.UNSURE]
     assert decided[0] is wanted
     assert set(decided) == {wanted}, "what was decided stays so, however much more comes"
+
+
+def test_a_method_nobody_knows_takes_a_whole_line() -> None:
+    assert speech(b"purge /x HTTP/1.1\n") is Speech.HTTP1
+    assert speech(b"purge /x HTTP/1.") is Speech.TCP
 
 
 def test_a_line_that_never_ends_is_no_http() -> None:
