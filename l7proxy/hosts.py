@@ -24,6 +24,7 @@ class Hosts:
         self._routing: Mapping[str, HostRouting] = {}
         self._of_host: dict[str, ServiceItem] = {}
         self._of_ip: dict[str, list[ServiceItem]] = {}
+        self._behind: dict[tuple[str, int], ServiceItem] = {}
         self._pods: dict[tuple[str, int], list[Meant]] | None = None
         self._met: dict[tuple[str, int], tuple[Meant, ...]] = {}
 
@@ -42,6 +43,10 @@ class Hosts:
 
     def service(self, host: str) -> ServiceItem | None:
         return self._of_host.get(host)
+
+    def behind(self, ip: str, port: int) -> ServiceItem | None:
+        """A service that the endpoint stands behind, for whoever tells of requests: of several, any."""
+        return self._behind.get((ip, port))
 
     def addressed(self, destination: tuple[str, int], authority: bytes) -> Meant:
         found = self._met.get(destination)
@@ -89,15 +94,24 @@ class Hosts:
         self._of_host[service.host] = service
         for ip in service.cluster_ips:
             self._of_ip.setdefault(ip, []).append(service)
+        for place in _backends(service):
+            self._behind.setdefault(place, service)
 
     def _remove(self, service: ServiceItem) -> None:
         self._of_host.pop(service.host, None)
+        for place in _backends(service):
+            if self._behind.get(place) is service:
+                del self._behind[place]
         for ip in service.cluster_ips:
             left = [other for other in self._of_ip.get(ip, ()) if other is not service]
             if left:
                 self._of_ip[ip] = left
             else:
                 self._of_ip.pop(ip, None)
+
+
+def _backends(service: ServiceItem) -> set[tuple[str, int]]:
+    return {(b.ip, b.port) for port in service.ports if port.protocol in _TCP for b in port.backends}
 
 
 def split_authority(authority: bytes) -> tuple[str, int]:

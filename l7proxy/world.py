@@ -92,6 +92,10 @@ class SnapshotWorld:
     def service(self, host: str) -> ServiceItem | None:
         return self._hosts.service(host)
 
+    def behind(self, ip: str, port: int) -> ServiceItem | None:
+        """The service that an endpoint stands behind, for who tells of it."""
+        return self._hosts.behind(ip, port)
+
     def service_key(self, host: str) -> str:
         service = self._hosts.service(host)
         return service.key if service else ""

@@ -71,6 +71,9 @@ class World(Protocol):
     def service(self, host: str) -> ServiceItem | None:
         """Ports and backends of a host, of a ServiceEntry's too."""
 
+    def behind(self, ip: str, port: int) -> ServiceItem | None:
+        """A service that an endpoint stands behind, for who tells of requests that addressed a pod."""
+
     def service_key(self, host: str) -> str:
         """ "ns/name"; "": no such host."""
 

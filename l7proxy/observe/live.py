@@ -45,7 +45,9 @@ class Telling:
     def __init__(self, world: World, resolve: Resolve, counts: Counts) -> None:
         self.ring = Ring(told)
         self.files = LogFiles()
-        self.observer = MeshObserver(random.random, self.files.write, self.ring.add, os.environ)
+        self.observer = MeshObserver(
+            random.random, self.files.write, self.ring.add, os.environ, behind=world.behind
+        )
         self.exporter = Exporter(self.observer.outbox, world, resolve, time.monotonic)
         self._counts = counts
         self._unsent: list[pb.Counts] = []

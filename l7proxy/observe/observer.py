@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from weft.l7proxy.core.ids import Ids
-from weft.l7proxy.core.parties import Workload
+from weft.l7proxy.core.parties import Endpoint, Workload
 from weft.l7proxy.core.record import Entry
 from weft.l7proxy.core.stream import Peer, Request
 from weft.l7proxy.observe import context as contexts
@@ -24,6 +24,7 @@ from weft.l7proxy.observe.records import record
 from weft.l7proxy.observe.spans import Outbox, Trace, spans
 from weft.l7proxy.observe.telemetry import CLIENT, SERVER, LogPlan, MetricPlan, Plan, TracePlan
 from weft.policies.mesh.model import MeshSettings, Provider, Telemetry
+from weft.policies.snapshot import ServiceItem
 from weft.policies.wire.pb import proxy_pb2 as pb
 
 #: Lines that wait for the log's file.
@@ -44,6 +45,7 @@ class MeshObserver:
         environment: Mapping[str, str] | None = None,
         cluster: str = "Kubernetes",
         ids: Ids | None = None,
+        behind: Callable[[str, int], ServiceItem | None] = lambda ip, port: None,
     ) -> None:
         self.expressions = Expressions()
         self.metrics = Metrics(Mesh(self._metric_plan, cluster, self.expressions.text))
@@ -52,6 +54,7 @@ class MeshObserver:
         self.unlogged = 0  # lines that had no room
         self.problems: set[str] = set()
         self._random, self._write_log, self._tell = random, write_log, tell
+        self._behind = behind
         self._environment = dict(environment or {})
         self._ids = ids or Ids()
         self._settings, self._telemetry = MeshSettings(), tuple[Telemetry, ...]()
@@ -139,6 +142,8 @@ class MeshObserver:
         self.metrics.moved(entry)
 
     def over(self, entry: Entry) -> None:
+        if not entry.destination and not entry.service and entry.endpoint is not None:
+            self._name(entry, entry.endpoint)
         if entry.protocol == "TCP":
             if entry.id:
                 self.metrics.moved(entry)
@@ -154,6 +159,12 @@ class MeshObserver:
                 self._to_log.append(entry)
             else:
                 self.unlogged += 1
+
+    def _name(self, entry: Entry, endpoint: Endpoint) -> None:
+        """A client that addressed a pod is told of by the pod's service."""
+        service = self._behind(endpoint.ip, endpoint.port)
+        if service is not None:
+            entry.destination, entry.host = service.key, service.host
 
     # in turns
 

@@ -30,6 +30,7 @@ from weft.policies.mesh.model import (
     Tracing,
 )
 from weft.policies.model import ObjectRef
+from weft.policies.snapshot import ServiceItem
 from weft.policies.wire.pb import proxy_pb2 as pb
 
 CLIENT = Workload(
@@ -446,6 +447,17 @@ def test_telemetry_takes_labels_away_changes_them_and_turns_families_off() -> No
     assert "source_app" not in labels and labels["path"] == "/a"
     assert ("istio_request_bytes", "source") not in found
     assert ("istio_request_bytes", "destination") in found
+
+
+def test_a_client_that_addressed_a_pod_is_told_of_by_the_pods_service() -> None:
+    service = ServiceItem("shop", "orders", "ClusterIP", ("10.96.0.9",), ())
+    made = MeshObserver(
+        lambda: 0.5, Logs().write, behind=lambda ip, port: service if (ip, port) == ("10.0.0.2", 8080) else None
+    )
+    made.over(entry(cluster="PassthroughCluster", host="", service="", destination=""))
+    labels, _ = series(made.metrics.drain())["istio_requests_total", "source"]
+    assert labels["destination_service"] == "orders.shop.svc.cluster.local"
+    assert (labels["destination_service_name"], labels["destination_service_namespace"]) == ("orders", "shop")
 
 
 # the log
