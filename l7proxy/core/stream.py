@@ -25,7 +25,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from weft.l7proxy.core.named import Named
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -43,6 +46,7 @@ class Request:
         "length",
         "method",
         "more",
+        "named",
         "path",
         "scheme",
         "upgrade",
@@ -66,13 +70,15 @@ class Request:
         self.scheme, self.version, self.length = scheme, version, length  # version: "1.0", "1.1" or "2"
         self.upgrade, self.expect = upgrade, expect
         self.more = False
+        self.named: Named | None = None
 
 
 class Response:
     """`length`, `more` as of Request. `version` of the upstream, for the record. A 101 opens a tunnel: pieces then
-    go both ways as they come, and `finish` closes one direction."""
+    go both ways as they come, and `finish` closes one direction. `headers` may be shared with other responses: who
+    changes them makes a list of their own. `named`: as they came, by name, if the codec has them so."""
 
-    __slots__ = ("headers", "length", "more", "reason", "status", "version")
+    __slots__ = ("headers", "length", "more", "named", "reason", "status", "version")
 
     def __init__(
         self, status: int, headers: Headers, *, length: int = -1, version: str = "1.1", reason: bytes = b""
@@ -80,6 +86,7 @@ class Response:
         self.status, self.headers, self.length = status, headers, length
         self.version, self.reason = version, reason
         self.more = False
+        self.named: dict[bytes, bytes] | None = None
 
 
 class Reset(enum.IntEnum):
@@ -244,8 +251,8 @@ class ServerCodec(Protocol):
 
 
 class ClientCodec(Protocol):
-    """The upstream side: `http1.Client(transport, ...)`, `http2.Client(...)`. `on_change` is the pool's: called when
-    `available`, `active` or `closing` has changed."""
+    """The upstream side: `http1.Client(transport, ...)`, `http2.Client(...)`. `on_change` is the pool's: called
+    when `available`, `active` or `closing` has changed."""
 
     on_change: Callable[[], None] | None
 

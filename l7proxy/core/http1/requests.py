@@ -2,7 +2,8 @@
 
 In this order: 1. the request line's shape and version (414, 505, 400); 2. llhttp's judgement of the whole head;
 3. framing: one of Content-Length and `Transfer-Encoding: chunked`, or no body; 4. authority and target: exactly one
-Host, equal to the target's own authority where it has one; 5. hop-by-hop fields are taken out.
+Host, equal to the target's own authority where it has one; 5. hop-by-hop fields are taken out. A head that comes
+again, byte by byte, needs none of it: it is known by heart.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import re
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpRequestParser
 
 from weft.l7proxy.core.http1.fields import NOBODY, TOKEN, Malformed, length, split, tokens, unhop, validate
+from weft.l7proxy.core.http1.known import Heads
 from weft.l7proxy.core.limits import Limits
+from weft.l7proxy.core.named import Named
 from weft.l7proxy.core.stream import Request
 
 _AUTHORITY = re.compile(
@@ -31,8 +34,34 @@ _known: set[bytes] = set()  # authorities that were found valid: few, and each a
 Parsed = tuple[Request, bool, bytes | None]
 
 
+#: Heads and what they say. Of each the request that it made, which no other request shares its list with.
+_heads: Heads[tuple[Limits, Request, bool, bytes | None]] = Heads()
+
+
 def parse(head: bytes, limits: Limits) -> Parsed:
     """`head`: to its empty line, that included."""
+    known = _heads.get(head)
+    if known is not None and known[0] is limits:
+        return _again(known[1]), known[2], known[3]
+    parsed = _parse(head, limits)
+    if _heads.worth(head):
+        request, keep, settings = parsed
+        request.named = Named(request.headers)
+        request.named.steady = True
+        _heads.keep(head, (limits, request, keep, settings))
+        return _again(request), keep, settings
+    return parsed
+
+
+def _again(known: Request) -> Request:
+    """Whoever gets it may change its headers."""
+    request = Request(known.method, known.path, known.authority, known.headers.copy())
+    request.scheme, request.version, request.length = known.scheme, known.version, known.length
+    request.upgrade, request.expect, request.named = known.upgrade, known.expect, known.named
+    return request
+
+
+def _parse(head: bytes, limits: Limits) -> Parsed:
     stop = head.find(b"\r\n")
     if stop > limits.request_line:
         raise Malformed(414, "request line too long")

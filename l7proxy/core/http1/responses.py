@@ -1,7 +1,8 @@
 """A response's head: bytes in, a Response, how its body ends and whether the connection can be kept out.
 
 A response is read for its request: HEAD has no body whatever the fields say (RFC 9112, 6.3). Rule: one reading, or
-Malformed; `status` of that means nothing here, the exchange answers 502.
+Malformed; `status` of that means nothing here, the exchange answers 502. A head that comes again, byte by byte, is
+known by heart; what differs from second to second is one field, so most of them do.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from httptools import HttpParserError, HttpResponseParser
 
 from weft.l7proxy.core.http1.body import Body, Chunked, Fixed, UntilClose
 from weft.l7proxy.core.http1.fields import NOBODY, Malformed, length, split, tokens, unhop, validate
+from weft.l7proxy.core.http1.known import Heads
 from weft.l7proxy.core.limits import Limits
 from weft.l7proxy.core.stream import Response
 
@@ -26,7 +28,37 @@ _KNOWN_MOST = 256
 _known: dict[bytes, tuple[bool, int, bytes]] = {}  # status lines: a handful, and each response begins with one
 
 
+#: Heads and what they say, for requests other than HEAD.
+_heads: Heads[tuple[Limits, Response, bool, bytes]] = Heads()
+
+
 def parse(head: bytes, method: bytes, limits: Limits) -> Parsed:
+    known = _heads.get(head)
+    if known is not None and known[0] is limits and method != b"HEAD":
+        return _again(known[1]), _framed(known[1].length), known[2], known[3]
+    parsed = _parse(head, method, limits)
+    response, body, keep, upgrade = parsed
+    if type(body) is not UntilClose and method != b"HEAD" and _heads.worth(head):
+        response.named = dict(response.headers)
+        _heads.keep(head, (limits, response, keep, upgrade))
+        return _again(response), body, keep, upgrade
+    return parsed
+
+
+def _again(known: Response) -> Response:
+    status, length = known.status, known.length
+    response = Response(status, known.headers, length=length, version=known.version, reason=known.reason)
+    response.named = known.named
+    return response
+
+
+def _framed(length: int) -> Body | None:
+    if length > 0:
+        return Fixed(length)
+    return Chunked() if length else None
+
+
+def _parse(head: bytes, method: bytes, limits: Limits) -> Parsed:
     stop = head.find(b"\r\n")
     known = _known.get(head[:stop])
     modern, status, reason = known if known is not None else _status_line(head[:stop])
