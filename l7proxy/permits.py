@@ -7,7 +7,10 @@ that a cluster has, and a compiled table per endpoint would take megabytes.
 1. The client's egress is judged where the client is: on this node, or by its own node before it got here.
 2. The endpoint's ingress is judged here for L4 wherever it is, so that an endpoint that would refuse the client is
    no candidate; its limits on requests are this proxy's to judge only if it is on this node.
-3. Whoever is no workload judges nothing. A workload reaches itself.
+3. Whoever is no workload judges nothing, and of the two one is a workload of this node: else nobody's policy would
+   be asked, and the answer is no. It is so while a new pod's packets are ahead of its address. A workload reaches
+   itself.
+4. A client with the node's own address is the world, masqueraded: the node itself comes here never (`bpf/`).
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from weft.policies.snapshot import AddressItem, NamedPort, PolicyItem, ResolvedS
 from weft.policies.table import Verdict
 
 ITSELF = Permit(True, reason="a workload reaches itself")
+STRANGERS = Permit(False, reason="neither end is a workload that is known on this node")
 #: Pairs of client identity and endpoint that are remembered: some 40 MB if all of them were different.
 REMEMBERED = 100_000
 
@@ -90,11 +94,13 @@ class Permits:
         return found
 
     def _judge(self, client: Workload, server: Workload, port: int) -> Permit:
+        if not (client.namespace and client.local) and not (server.namespace and server.local):
+            return STRANGERS
         egress = ingress = None
         if client.namespace and client.local:
             egress = self._side(Direction.EGRESS, client, server, server.identity, port)
         if server.namespace:
-            ingress = self._side(Direction.INGRESS, server, client, self._seen(client, server), port)
+            ingress = self._side(Direction.INGRESS, server, client, self._seen(client), port)
         sides = [side for side in (egress, ingress) if side is not None]
         denying = [side for side in sides if side.verdict is Verdict.DENY]
         here = server.local or not server.namespace
@@ -108,12 +114,9 @@ class Permits:
             here or ingress is None or ingress.verdict is not Verdict.REDIRECT,
         )
 
-    def _seen(self, client: Workload, server: Workload) -> int:
-        """The client's identity as the server's node knows it: our host is a remote node there."""
-        if client.identity != identity.HOST or server.local:
-            return client.identity
-        item = self._addresses.get(client.ip)
-        return item.identity if item else identity.REMOTE_NODE
+    def _seen(self, client: Workload) -> int:
+        """The client's identity, as its packets had it."""
+        return self.cidrs.lookup(client.ip) if client.identity == identity.HOST else client.identity
 
     def _side(self, direction: Direction, subject: Workload, peer: Workload, number: int, port: int) -> Side:
         item = self._addresses.get(subject.ip)

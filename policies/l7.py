@@ -1,8 +1,9 @@
 """HTTP rules: may this request pass, and by which rule.
 
 A flow that goes to the proxy has a set of L7 rules, those of every policy that allow the same peer on the same
-port (L7): a request passes if any rule matches, and a rule matches if all that it names does (L2). A plain
-allow beside them, or an exception of Weft's own, lifts the limits (L8, L9, E11).
+port (L7): a request passes if any rule matches, and a rule matches if all that it names does (L2); a path in every
+way that a server may read it (`paths`). A plain allow beside them, or an exception of Weft's own, lifts the limits
+(L8, L9, E11).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 
 from weft.policies.l4 import Judgement, Packet, default_deny
 from weft.policies.model import HeaderMatch, HttpRule, Origin
+from weft.policies.paths import readings
 from weft.policies.regex import BadPattern, Pattern, compile_linear
 from weft.policies.snapshot import ResolvedRule, ResolvedSpec
 
@@ -100,11 +102,13 @@ def judge(given: HttpLimits, request: Request, secrets: Secrets | None = None) -
 def failed_fields(rule: HttpRule, request: Request, secrets: Secrets) -> Sequence[str]:
     """The fields that the request fails, as one would name them; none: the rule lets it pass."""
     fields = (
-        ("method", rule.method, request.method),
-        ("path", rule.path, request.path),
-        ("host", rule.host, request.host),
+        ("method", rule.method, (request.method,)),
+        ("path", rule.path, readings(request.path) if rule.path else ()),
+        ("host", rule.host, (request.host,)),
     )
-    failed = [name for name, pattern, value in fields if pattern and not compiled(pattern).fullmatch(value)]
+    failed = [
+        name for name, pattern, values in fields if pattern and not all(map(compiled(pattern).fullmatch, values))
+    ]
     return failed + [
         f"header {header.name}" for header in rule.headers if not header_passes(header, request, secrets)
     ]
