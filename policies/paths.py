@@ -1,8 +1,8 @@
 """The ways in which servers read one path: a rule that names a path must hold for all of them.
 
-In: a request's path with its query, as it will be sent. Out: its readings, itself first. `/public/../private` is two
-paths: what stands there, and what most servers make of it. Nothing is rewritten, for we cannot know which server is
-behind; a rule that means only one of the readings does not let the request pass (nothing fails open).
+In: a request's path with its query, as it will be sent. Out: its readings, itself first. `/public/../private` is
+two paths: what stands there, and what most servers make of it. Nothing is rewritten, for we cannot know which
+server is behind; a rule that means only one of the readings does not let the request pass (nothing fails open).
 
 Read so: dot segments are taken away (RFC 3986, 5.2.4), also written as `%2e` or with parameters (`..;x`, servlet
 containers); `//` is `/`; `\\`, `%2f`, `%5c` are `/`, in overlong UTF-8, too; a fragment ends the path.

@@ -8,7 +8,7 @@ import pytest
 
 from weft.l7proxy.world import SnapshotWorld
 from weft.policies import delta, identity
-from weft.policies.model import Action, CidrPeer, Direction, HttpRule, L7, ObjectRef, Origin
+from weft.policies.model import L7, Action, CidrPeer, Direction, HttpRule, ObjectRef, Origin
 from weft.policies.snapshot import (
     AddressItem,
     ClusterPart,
