@@ -16,6 +16,7 @@ from weft.policies.cidr import CidrIdentities
 from weft.policies.compile import Compiler
 from weft.policies.cookies import Cookies
 from weft.policies.l4 import PeerView
+from weft.policies.mesh.hosts import is_address
 from weft.policies.snapshot import (
     AddressItem,
     ClusterPart,
@@ -114,7 +115,7 @@ class World:
             if service is None:
                 raise Unknown(f"there is no Service {parts[1]}/{parts[2]}")
             return service
-        if len(parts) == 1 and _is_address(text):
+        if len(parts) == 1 and is_address(text):
             return self.at(text)
         if len(parts) == 3 and parts[0] in ("pod", "po"):
             return self._pod("/".join(parts[1:])) or self._nobody("/".join(parts[1:]))
@@ -203,14 +204,6 @@ class World:
         if subject.node and node.node:
             return subject.node == node.node
         return len(self.part.nodes) <= 1
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _endpoints(addresses: Iterable[AddressItem]) -> dict[str, EndpointItem]:

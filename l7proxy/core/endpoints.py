@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from weft.bpf.shared import ACTIVE, Private, Rows
 from weft.l7proxy.core.parties import Workload
+from weft.policies.mesh.hosts import is_address
 from weft.policies.mesh.model import EntryEndpoint, EntryPort, Resolution, ServiceEntry
 from weft.policies.snapshot import BackendItem, ServicePortItem
 
@@ -181,14 +181,6 @@ def _target(endpoint: EntryEndpoint, port: EntryPort | None, number: int) -> int
     if port is None:
         return number
     return dict(endpoint.ports).get(port.name) or port.target_port or port.number
-
-
-def is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 #: Protocols as the proxy serves them (F09).

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from weft.policies.mesh.hosts import is_wildcard
+from weft.policies.mesh.hosts import is_address, is_wildcard
 from weft.policies.mesh.model import EntryEndpoint, EntryPort, Resolution, ServiceEntry, WorkloadEntry
 from weft.policies.model import Protocol
 from weft.policies.objects import Pod
@@ -86,18 +86,10 @@ def _backends(port: EntryPort, pods: list[Pod], endpoints: list[EntryEndpoint]) 
         for ip in pod.ips:
             yield BackendItem(ip, target, pod.node, f"{pod.namespace}/{pod.name}")
     for endpoint in endpoints:
-        if _is_address(endpoint.address):
+        if is_address(endpoint.address):
             yield _backend(endpoint, dict(endpoint.ports).get(port.name, target))
 
 
 def _backend(endpoint: EntryEndpoint, port: int) -> BackendItem:
     ip = str(ip_address(endpoint.address))
     return BackendItem(ip, port, "", "", endpoint.labels, endpoint.locality, endpoint.weight)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

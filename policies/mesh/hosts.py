@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 CLUSTER_DOMAIN = "svc.cluster.local"
 
 
@@ -27,3 +29,12 @@ def namespace_of(host: str) -> str:
     """Of a Kubernetes Service's host; "": it is none."""
     parts = host.split(".", 2)
     return parts[1] if len(parts) == 3 and parts[2] == CLUSTER_DOMAIN else ""
+
+
+def is_address(text: str) -> bool:
+    """An IP address of either family, without a zone."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text

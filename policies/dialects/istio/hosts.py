@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from weft.policies.dialects.fields import Field, Findings, shown
 from weft.policies.dialects.istio.values import dns_label
-from weft.policies.mesh.hosts import fqdn, is_wildcard
+from weft.policies.mesh.hosts import fqdn, is_address, is_wildcard
 from weft.policies.model import ObjectRef
 
 #: The gateway that means: between workloads.
@@ -70,14 +69,6 @@ def around(name: str) -> Iterator[str]:
         yield f"*.{rest}"
     if name != "*":
         yield "*"
-
-
-def is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return "%" not in text
 
 
 def export_to(spec: Field, namespace: str, *, nobody: bool = False) -> tuple[str, ...] | None:

@@ -14,7 +14,7 @@ import msgspec
 
 from weft.policies.dialects.cidrs import prefix
 from weft.policies.dialects.fields import Field, shown
-from weft.policies.dialects.istio.hosts import Scope, around, for_mesh, is_address, plain_host
+from weft.policies.dialects.istio.hosts import Scope, around, for_mesh, plain_host
 from weft.policies.dialects.istio.values import (
     dns_label,
     flag,
@@ -24,6 +24,7 @@ from weft.policies.dialects.istio.values import (
     text_of,
 )
 from weft.policies.dialects.metadata import checked_labels
+from weft.policies.mesh.hosts import is_address
 from weft.policies.mesh.model import How, Matcher, Named, RequestMatch, TcpMatch
 
 M = TypeVar("M")

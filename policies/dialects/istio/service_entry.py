@@ -8,10 +8,10 @@ import msgspec
 
 from weft.policies.dialects.cidrs import prefix
 from weft.policies.dialects.fields import Field, Findings, shown
-from weft.policies.dialects.istio.hosts import export_to, is_address, plain_host
+from weft.policies.dialects.istio.hosts import export_to, plain_host
 from weft.policies.dialects.istio.values import UINT32, created_of, dns_label, port, selector_labels, text_of
 from weft.policies.dialects.metadata import checked_labels
-from weft.policies.mesh.hosts import is_wildcard
+from weft.policies.mesh.hosts import is_address, is_wildcard
 from weft.policies.mesh.model import EntryEndpoint, EntryPort, Resolution, ServiceEntry, WorkloadEntry
 from weft.policies.model import ObjectRef
 
