@@ -207,7 +207,7 @@ class Exposition:
         if method not in ("GET", "HEAD"):
             return "405 Method Not Allowed", "text/plain", b"only GET\n"
         if path == "/metrics":
-            encode, kind = choose_encoder(accepted(fields))
+            encode, kind = choose_encoder(preferred(accepted(fields)))
             openmetrics = "openmetrics" in kind
             more = (await self._more(openmetrics)).encode()
             body = encode(self._registry)
@@ -216,6 +216,12 @@ class Exposition:
             good = self._healthy()
             return ("200 OK" if good else "503 Service Unavailable"), "text/plain", b"ok\n" if good else b"not ok\n"
         return "404 Not Found", "text/plain", b"/metrics or /healthz\n"
+
+
+def preferred(accept: str) -> str:
+    """Text, where it will do: OpenMetrics has buckets as le="500.0", and rules that people have for Istio's
+    metrics ask for le="500", which is what Envoy writes."""
+    return "text/plain" if "text/plain" in accept else accept
 
 
 def accepted(fields: str) -> str:

@@ -128,8 +128,8 @@ class Stream:
                 if reply.lost:
                     lost = self._lost.setdefault(socket, {})
                     lost[call] = lost.get(call, 0) + int(reply.lost)
-                record = json.loads(reply.json)
-                if self._fresh(record):
+                record = json.loads(reply.json or b"{}")
+                if record and self._fresh(record):
                     yield record
 
     def _open(self, socket: Path, source: str, destination: str) -> None:

@@ -88,7 +88,8 @@ class Proxies:
         self.supervisor = Supervisor(workers, launcher, version, self._drain, self._serving)
         self.feed = Feed(launcher.socket, setup, held, full, self.supervisor, self)
         self.taps = Taps(directory, self.feed.tap)
-        self._intake = Intake((self.taps.carried, observer.carried), observer.lost_requests)
+        self._lost_requests = observer.lost_requests
+        self._intake = Intake((self.taps.carried, observer.carried), self._missed)
 
     async def prepare(self) -> None:
         """Before the programs are told of a service or policy that needs the proxy."""
@@ -122,6 +123,10 @@ class Proxies:
 
     def forget(self, worker: Worker) -> None:
         self.ledger.forget(worker)
+
+    def _missed(self, count: int) -> None:
+        self._lost_requests(count)
+        self.taps.missed(count)
 
     # what the daemon asks
 

@@ -22,6 +22,8 @@ from weft.policies.wire.pb import node_pb2, proxy_pb2
 #: Records that wait for one looker.
 QUEUE: Final = 1024
 DEFAULT_RATE: Final = 100
+#: Seconds after which a loss is told by itself.
+QUIET: Final = 0.5
 #: Lookers at once; each is a queue and a filter on every record.
 MOST: Final = 32
 
@@ -53,7 +55,17 @@ class Looker:
                 lost, self.lost = self.lost, 0
                 yield node_pb2.TapReply(json=self._queue.popleft(), lost=lost)
             self._news.clear()
-            await self._news.wait()
+            try:
+                async with asyncio.timeout(QUIET if self.lost else None):
+                    await self._news.wait()
+            except TimeoutError:  # nothing follows that could tell it
+                lost, self.lost = self.lost, 0
+                yield node_pb2.TapReply(lost=lost)
+
+    def missed(self, count: int) -> None:
+        """Records that the daemon never had: whether they were wanted, nobody knows."""
+        self.lost += count
+        self._news.set()
 
     def _wants(self, record: proxy_pb2.Record, source: Owner | None, destination: Owner | None) -> bool:
         wanted = self._request
@@ -111,6 +123,10 @@ class Taps:
         source, destination = self._owner(record.source_ip), self._owner(record.upstream_ip)
         for looker in self._lookers:
             looker.offer(record, source, destination)
+
+    def missed(self, count: int) -> None:
+        for looker in self._lookers if count else ():
+            looker.missed(count)
 
     def _owner(self, ip: str) -> Owner | None:
         try:

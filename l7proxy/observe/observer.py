@@ -129,7 +129,8 @@ class MeshObserver:
         if entry.reports_destination and not trace.server:
             trace.server = self._ids.span()
         if trace.server and entry.reports_destination:
-            request.headers = contexts.write(request.headers, trace.context, trace.server, trace.span)
+            above = trace.span if entry.reports_source else trace.parent
+            request.headers = contexts.write(request.headers, trace.context, trace.server, above)
         else:
             trace.server = ""
             request.headers = contexts.write(request.headers, trace.context, trace.span, trace.parent)

@@ -90,7 +90,8 @@ def spans(entry: Entry, trace: Trace, tags: tuple[CustomTag, ...], environment: 
 
     found = [span(CLIENT, trace.span, trace.parent)] if entry.reports_source else []
     if trace.server:
-        found.append(span(SERVER, trace.server, trace.span))
+        # Where the client's span is told by the proxy before us, it stands in the request: it is our parent.
+        found.append(span(SERVER, trace.server, trace.span if entry.reports_source else trace.parent))
     return found
 
 

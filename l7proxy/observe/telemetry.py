@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from weft.l7proxy.core.parties import Workload
 from weft.policies.mesh.model import (
+    DEFAULT_PROVIDERS,
     CustomTag,
     MeshSettings,
     MetricOverride,
@@ -137,10 +140,19 @@ def _logs(
             wanted = entry.filter or wanted
     if disabled:
         return ()
-    providers = [known[name] for name in names if name in known and known[name].type == "file"]
+    providers = [
+        _as_the_mesh(settings, known[name]) for name in names if name in known and known[name].type == "file"
+    ]
     if mesh_log and not names:
         providers.append(_mesh_log(settings))
     return (LogPlan(tuple(providers), wanted),) if providers else ()
+
+
+def _as_the_mesh(settings: MeshSettings, provider: Provider) -> Provider:
+    """Istio's own provider `envoy` writes what the mesh's log would, to its own file."""
+    if provider not in DEFAULT_PROVIDERS:
+        return provider
+    return msgspec.structs.replace(_mesh_log(settings), name=provider.name, log_file=provider.log_file)
 
 
 def _mesh_log(settings: MeshSettings) -> Provider:

@@ -108,12 +108,13 @@ def test_a_client_that_cannot_ask_harms_nobody() -> None:
     [
         ("", b"text/plain", b"more 1.0\n"),
         (
-            "application/openmetrics-text; version=1.0.0,text/plain;q=0.5",
+            "application/openmetrics-text; version=1.0.0,*/*;q=0.1",
             b"application/openmetrics-text",
             b"# EOF\n",
         ),
+        ("application/openmetrics-text; version=1.0.0,text/plain;q=0.5", b"text/plain", b"more 1.0\n"),
     ],
-    ids=["text", "OpenMetrics"],
+    ids=["text", "OpenMetrics", "text, where it will do"],
 )
 def test_a_scrape_is_answered_in_the_format_that_is_asked_for(accept: str, kind: bytes, end: bytes) -> None:
     async def more(openmetrics: bool) -> str:

@@ -57,6 +57,27 @@ def test_what_is_wanted(wanted: dict[str, str], seen: bool) -> None:
     assert bool(told(looked(node_pb2.TapRequest(**wanted), request()))) is seen
 
 
+def test_a_loss_is_told_even_when_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tap, "QUIET", 0.01)
+    looker = Looker(node_pb2.TapRequest(max_rate=1), lambda: 0.0)
+    for number in range(3):
+        looker.offer(request(id=number), CLIENT, SERVER)
+    looker.missed(5)
+
+    async def main() -> list[tuple[bool, int]]:
+        found = []
+        async with asyncio.timeout(2):
+            async for reply in looker.replies():
+                found.append((bool(reply.json), reply.lost))
+                if len(found) == 1:
+                    looker.offer(request(id=9), CLIENT, SERVER)
+                if len(found) == 2:
+                    return found
+        return found
+
+    assert asyncio.run(main()) == [(True, 7), (False, 1)]
+
+
 def test_a_record_is_told_by_its_field_names_with_who_its_ends_are() -> None:
     (one,) = told(looked(node_pb2.TapRequest(), request(time_ns=5, duration_ns=1_500_000, status=200)))
     assert (one["time_ns"], one["duration_ns"], one["status"], one["path"]) == (5, 1_500_000, 200, "/a/b?c")

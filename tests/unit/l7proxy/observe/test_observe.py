@@ -198,6 +198,18 @@ def test_a_server_whose_own_proxy_reports_gets_the_clients_span() -> None:
     assert header(request, b"x-b3-spanid") == only.span.encode()
 
 
+def test_the_second_proxys_server_span_is_a_child_of_the_firsts_client_span() -> None:
+    made = observer(JAEGER)
+    request, filled = begin(made, (b"traceparent", f"00-{TRACE}-{SPAN}-01".encode()))
+    filled.reports_source = False
+    made.attempt(request, filled)
+    made.over(filled)
+    jaeger = next(p for p in MeshSettings().providers if p.name == "jaeger")
+    (only,) = made.outbox.take(jaeger)
+    assert (only.kind, only.parent) == ("SERVER", SPAN)
+    assert header(request, b"traceparent") == f"00-{TRACE}-{only.span}-01".encode()
+
+
 @pytest.mark.parametrize(
     ("sampled", "draw", "reported"),
     [(None, 0.05, True), (None, 0.5, False), (b"1", 0.99, True), (b"0", 0.0, False)],
@@ -533,6 +545,16 @@ def test_a_filter_that_cannot_be_told_logs_and_is_counted() -> None:
     assert logs["/dev/stdout"].count("\n") == 1
     assert made.expressions.failed == {"nobody.knows == 1": 1}
     assert made.expressions.problem("a ==") != ""
+
+
+def test_istios_own_provider_writes_as_the_mesh_says() -> None:
+    logs = Logs()
+    settings = MeshSettings(access_log_file="/var/log/mesh", access_log_json=True)
+    declared = declared_telemetry(access_logging=(AccessLogging(mode="CLIENT", providers=("envoy",)),))
+    made = observer(declared, settings=settings, logs=logs)
+    made.over(entry(reports_destination=False))
+    made.flush()
+    assert json.loads(logs["/dev/stdout"])["response_code"] == 200 and len(logs) == 1
 
 
 def test_a_workload_turns_its_namespaces_log_off() -> None:
