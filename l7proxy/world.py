@@ -34,12 +34,14 @@ class Changed:
     settings: bool
     telemetry: bool
     policies: bool
+    permits: bool  # may be others, also between addresses that did not change
 
 
 class SnapshotWorld:
     def __init__(self) -> None:
         self.node = ""
         self.settings = MeshSettings()
+        self.generation = object()
         self.snapshot = Snapshot(0, "", ClusterPart(), NodePart())
         self.refusals = Refusals()
         self._own: frozenset[str] = frozenset()
@@ -56,11 +58,13 @@ class SnapshotWorld:
     def place(self, node: str, addresses: Iterable[str]) -> None:
         """Which node this is, and its addresses."""
         self.node, self._own = node, frozenset(addresses)
+        self.generation = object()
         self._workloads.clear()
         self._outside.clear()
 
     def update(self, update: delta.Update) -> Changed:
         """Raises `delta.OutOfOrder`. What cannot be taken is in `refusals`; the rest is in force."""
+        self.generation = object()  # whatever becomes of it
         held = self.snapshot
         new = delta.apply(held if held.revision else None, update, self.node)
         change = delta.between(held.cluster, new.cluster) if update.full else update.cluster
@@ -75,13 +79,21 @@ class SnapshotWorld:
         self._forget(change, ips, self._permits.update(cluster.policies, cluster.addresses, refs, ips))
         settings = bool(change.settings or change.settings_gone)
         telemetry = bool(change.telemetry or change.telemetry_gone)
-        return Changed(hosts, frozenset(ips), settings, telemetry, bool(refs))
+        return Changed(hosts, frozenset(ips), settings, telemetry, bool(refs), self._permits.unsettled)
 
     # parties.World
 
     def workload(self, ip: str) -> Workload:
         found = self._workloads.get(ip) or self._outside.get(ip)
         return found if found is not None else self._recognise(ip)
+
+    def twin(self, ip: str) -> str:
+        """The address of the other family that the same pod has; "": none."""
+        addresses = self.snapshot.cluster.addresses
+        item, six = addresses.get(ip), ":" in ip
+        if item is None or not item.pod:
+            return ""
+        return next((o.ip for o in addresses.values() if o.pod == item.pod and (":" in o.ip) is not six), "")
 
     def addressed(self, destination: tuple[str, int], authority: bytes = b"") -> tuple[str, int]:
         return self._hosts.addressed(destination, authority)

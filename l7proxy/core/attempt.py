@@ -14,6 +14,7 @@ from weft.l7proxy.core.headers import ATTEMPT_COUNT, replaced
 from weft.l7proxy.core.plan import INBOUND
 from weft.l7proxy.core.replies import broken, broken_body, broken_details
 from weft.l7proxy.core.retry import RetryPolicy
+from weft.l7proxy.core.sight import Sight
 from weft.l7proxy.core.stream import Downstream, Failure, Headers, Request, Reset, Response, Upstream
 
 if TYPE_CHECKING:
@@ -73,11 +74,13 @@ class Attempts:
         "request",
         "retry",
         "sent",
+        "sight",
         "upstream",
     )
 
     engine: Engine
     entry: Entry
+    sight: Sight
     client: Workload
     plan: Plan
     cluster: Cluster
@@ -133,13 +136,14 @@ class Attempts:
 
     def attempt(self) -> None:
         """Picks an endpoint, asks policy, opens."""
-        cluster, engine, entry = self.cluster, self.engine, self.entry
-        endpoint = cluster.pick(self._key, self._avoided(), self._may_reach)
+        cluster, engine, entry, sight = self.cluster, self.engine, self.entry, self.sight
+        if sight.generation is not engine.world.generation:  # since the request began
+            sight = self.sight = Sight(engine, self.client, sight.destination)
+        endpoint = cluster.pick(self._key, self._avoided() if self._tried else (), self._may_reach)
         if endpoint is None:
             self._nobody()
             return
-        world = engine.world
-        self.permit = permit = world.permit(self.client, endpoint.workload, endpoint.port)
+        self.permit = permit = sight.permit(endpoint)
         self.endpoint = entry.endpoint = endpoint
         entry.reports_destination = permit.reports_destination
         self._wire = self.sent
@@ -160,10 +164,11 @@ class Attempts:
         return self._tried
 
     def _may_reach(self, endpoint: Endpoint) -> bool:
-        permit = self.engine.world.permit(self.client, endpoint.workload, endpoint.port)
-        if not permit.allowed:
-            self.entry.denied_by = permit.denied_by
-        return permit.allowed
+        permit = self.sight.permits.get(endpoint) or self.sight.permit(endpoint)
+        if permit.allowed:
+            return True
+        self.entry.denied_by = permit.denied_by
+        return False
 
     def _admitted(self, permit: Permit) -> bool:
         """Judges the request itself. What policy changes of its headers holds for this try alone."""
@@ -186,6 +191,11 @@ class Attempts:
     def denied(self) -> None:
         self.entry.verdict = "DROPPED"
         self.answer(403, b"Access denied\r\n", "policy_denied")
+
+    @property
+    def trying(self) -> bool:
+        """A try is under way, or its response is."""
+        return self._open
 
     # ResponseSink: the way to the endpoint
 

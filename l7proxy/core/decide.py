@@ -15,12 +15,14 @@ import logging
 
 from weft.l7proxy.core import fault, grpc, replies
 from weft.l7proxy.core.mirror import Mirror
+from weft.l7proxy.core.named import Named
 from weft.l7proxy.core.outgoing import outgoing, protocol_of
 from weft.l7proxy.core.parties import Cluster
 from weft.l7proxy.core.plan import INBOUND, PASSTHROUGH, ROUTELESS, Plan, Target, plan_of
 from weft.l7proxy.core.record import Entry
-from weft.l7proxy.core.retry import RETRY_GRPC_ON, RETRY_ON, TIMEOUT, TRY_TIMEOUT, asked_for, milliseconds
+from weft.l7proxy.core.retry import TIMEOUT, asked_for, milliseconds
 from weft.l7proxy.core.rewrite import location
+from weft.l7proxy.core.sight import Sight, Way
 from weft.l7proxy.core.stream import Headers, Reset
 from weft.l7proxy.core.streaming import Streaming
 from weft.policies.mesh.model import Destination
@@ -28,42 +30,45 @@ from weft.policies.mesh.model import Mirror as MirrorRule
 
 log = logging.getLogger(__name__)
 
-Head = dict[bytes, bytes]
-_ASKING = frozenset((RETRY_ON, RETRY_GRPC_ON, TRY_TIMEOUT, TIMEOUT))
 _PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2"}
-PROXY_PORTS = range(61000, 65536)  # source ports of proxies: what comes from there was routed already
+FIRST_PORT = 61000  # from it on, source ports are proxies': what comes from there was routed already
 
 
 class Exchange(Streaming):
     """`_addressed`: host and port that the client asked for."""
 
-    __slots__ = ("_head", "_port")
+    __slots__ = ("_port", "_way")
 
-    _head: Head
     _port: int
+    _way: Way
 
-    def start(self, end: bool) -> None:
-        self._begin(end)
+    def start(self, end: bool, sight: Sight | None) -> None:
+        """`sight`: as it is now; None: the connection has none yet."""
+        self._begin(end, sight)
         self._route()
         self._starting = False
 
-    def _begin(self, end: bool) -> None:
-        engine, request = self.engine, self.request
-        peer = self.downstream.peer
+    def _begin(self, end: bool, sight: Sight | None) -> None:
+        engine, request, peer = self.engine, self.request, self.downstream.peer
         now = engine.now()
         entry = self.entry = Entry(now, engine.wall())
-        client = self.client = entry.client = engine.world.workload(peer.source[0])
-        entry.source_port = peer.source[1]
+        self.sight = sight = sight or engine.sight(peer)
+        client = self.client = entry.client = sight.client
+        port = entry.source_port = peer.source[1]
         entry.destination_ip, entry.destination_port = peer.destination
-        entry.protocol = _PROTOCOLS.get(request.version, "HTTP/1.1")
+        version = request.version
+        if version != "1.1":
+            entry.protocol = _PROTOCOLS.get(version, "HTTP/1.1")
         entry.method, entry.path, entry.authority = request.method, request.path, request.authority
         entry.scheme, entry.id = request.scheme, peer.id
-        entry.reports_source = client.local or not client.namespace or entry.source_port not in PROXY_PORTS
+        if port >= FIRST_PORT and client.namespace and not client.local:
+            entry.reports_source = False
+        named = request.named
+        if named is None:
+            named = request.named = Named(request.headers)
         engine.observer.begin(request, peer, client, entry)
         entry.headers = request.headers
-        self._head = head = dict(request.headers)
-        content_type = head.get(b"content-type")
-        if content_type is not None and grpc.is_grpc(content_type):
+        if named.grpc:
             entry.grpc = True
             self._counter = grpc.MessageCounter()
         if end:
@@ -73,19 +78,17 @@ class Exchange(Streaming):
 
     def _route(self) -> None:
         """Only the client's own node routes: what comes from elsewhere has been routed, and is judged here."""
-        engine, entry, peer = self.engine, self.entry, self.downstream.peer
-        world = engine.world
+        entry, request, sight = self.entry, self.request, self.sight
         if not self.client.local:
             self._direct(INBOUND)
             return
-        host, self._port = world.addressed(peer.destination, self.request.authority)
-        if not host:
+        way = self._way = sight.way(request.authority)
+        if not way.host:
             self._direct(PASSTHROUGH)
             return
-        entry.host, entry.service = host, world.service_key(host)
-        chooser = engine.chooser(host)
-        chosen = chooser.rule(self.request, self.client, self.request.authority, self._port) if chooser else None
-        if chosen is None and world.workload(peer.destination[0]).namespace:
+        self._port, entry.host, entry.service = way.port, way.host, way.service
+        chosen = way.choose(request)
+        if chosen is None and sight.pod:
             self._direct(PASSTHROUGH)  # it asked for this very pod, and no route of the service behind is for it
         elif chosen is None:
             self._use(ROUTELESS)
@@ -93,7 +96,7 @@ class Exchange(Streaming):
         elif chosen.rule is None:
             self._unrouted(chosen.route.grpc)
         else:
-            plan = plan_of(chosen)
+            plan = chosen.plan or plan_of(chosen)
             self._use(plan)
             if plan.plain:
                 self._to_target(self._drawn())
@@ -111,26 +114,27 @@ class Exchange(Streaming):
         """To the very address that the client asked for."""
         self._use(plan)
         engine, peer = self.engine, self.downstream.peer
-        world = engine.world
-        declared = plan is INBOUND or world.settings.allow_any or world.workload(peer.destination[0]).namespace
+        declared = plan is INBOUND or engine.world.settings.allow_any or self.sight.pod
         if not declared:
             self.entry.route, self.entry.verdict = "block_all", "DROPPED"
             self.answer(502, b"", "direct_response")
             return
         self._port = peer.destination[1]
         self._target = plan.targets[0]
-        self._send_to(engine.clusters.original(peer.destination, self.client))
+        self._send_to(engine.clusters.original(peer.destination, self.client), "")
 
     def _use(self, plan: Plan) -> None:
         """The plan, and what the request itself asks of timeouts and retries."""
-        self.plan, self.retry, head = plan, plan.retry, self._head
-        self.entry.route = plan.name
+        self.plan, self.retry, entry = plan, plan.retry, self.entry
+        entry.route = plan.name
         self._timeout = plan.timeout
-        if self.entry.grpc and b"grpc-timeout" in head:
+        head = self.request.named
+        assert head is not None
+        if entry.grpc and b"grpc-timeout" in head:
             limit = grpc.timeout(head[b"grpc-timeout"])
             if limit is not None:
-                self._client_deadline = self._timeout_at = self.deadline = self.entry.started + limit
-        if plan is not INBOUND and self.client.namespace and not _ASKING.isdisjoint(head):
+                self._client_deadline = self._timeout_at = self.deadline = entry.started + limit
+        if head.asking and plan is not INBOUND and self.client.namespace:
             self.retry = asked_for(plan.retry, head)
             asked = milliseconds(head.get(TIMEOUT))
             if asked is not None:
@@ -140,9 +144,10 @@ class Exchange(Streaming):
         """All that may answer before a destination does."""
         rule = plan.rule
         assert rule is not None
-        if plan.cors is not None:
-            self._origin = plan.cors.origin(self._head)
-            preflight = plan.cors.preflight(self.request.method, self._head, self._origin)
+        head = self.request.named
+        if plan.cors is not None and head is not None:
+            self._origin = plan.cors.origin(head)
+            preflight = plan.cors.preflight(self.request.method, head, self._origin)
             if preflight is not None:
                 self._origin = b""  # it is all in there
                 self.answer(200, b"", "cors_response", preflight)
@@ -202,20 +207,34 @@ class Exchange(Streaming):
         return plan.targets[index] if index >= 0 else None
 
     def _to_target(self, target: Target | None) -> None:
-        destination = target.destination if target else None
-        if target is None or (destination is None and self.plan.rule is not None):
-            self._nowhere(503 if target is None else 500, "no_destination")
+        if target is None:
+            self._nowhere(503, "no_destination")
             return
+        known = self._way.clusters.get(target)
+        if known is None or known[0].retired:
+            known = self._asked(target)
+            if known is None:
+                return
+        self._target = target
+        self._send_to(*known)
+
+    def _asked(self, target: Target) -> tuple[Cluster, str] | None:
+        """The target's cluster, and the service's key. None: there is none, and the client was told."""
+        destination, way, engine = target.destination, self._way, self.engine
         cluster = None
         if destination is None:
-            cluster = self.engine.clusters.cluster(self.entry.host, self._port, "", self.client)
+            if self.plan.rule is not None:
+                self._nowhere(500, "no_destination")
+                return None
+            cluster = engine.clusters.cluster(way.host, way.port, "", self.client)
         elif not destination.refused:
             cluster = self._cluster(destination)
         if cluster is None:
             self._nowhere(destination.missing if destination else 503, "cluster_not_found")
-            return
-        self._target = target
-        self._send_to(cluster)
+            return None
+        known = cluster, engine.world.service_key(cluster.host)
+        way.clusters[target] = known
+        return known
 
     def _cluster(self, to: Destination) -> Cluster | None:
         """`port` 0: the port addressed if the host has it, else its only one."""
@@ -234,11 +253,12 @@ class Exchange(Streaming):
 
     # what goes
 
-    def _send_to(self, cluster: Cluster) -> None:
+    def _send_to(self, cluster: Cluster, service: str) -> None:
+        """`service`: the key of the cluster's own."""
         entry, request = self.entry, self.request
         self.cluster = cluster
-        entry.cluster, entry.destination = cluster.name, self.engine.world.service_key(cluster.host)
-        self.sent = outgoing(request, self.plan, self._target, self._head)
+        entry.cluster, entry.destination = cluster.name, service
+        self.sent = outgoing(request, self.plan, self._target)
         self._protocol = protocol_of(cluster, request)
         self._key, self._cookie = cluster.hash_key(self.sent, self.downstream.peer)
         rule = self.plan.rule

@@ -7,14 +7,16 @@ are swept over the dict of active exchanges; only back-offs and injected delays,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
+from weft.l7proxy.core import revocation
 from weft.l7proxy.core.attempt import Attempts
 from weft.l7proxy.core.decide import Exchange
 from weft.l7proxy.core.limits import DEFAULTS, Limits
 from weft.l7proxy.core.mirror import Mirror
 from weft.l7proxy.core.parties import Clusters, Observer, World
+from weft.l7proxy.core.sight import Sight
 from weft.l7proxy.core.stream import Downstream, Handler, Peer, Request, RequestSink
 from weft.l7proxy.core.streaming import Streaming
 from weft.policies.errors import Invalid
@@ -24,7 +26,7 @@ __all__ = ["Engine", "Exchange", "Schedule", "Timer"]
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 10_000  # choosers; more hosts than that are compiled again when they are asked for
+REMEMBERED = 10_000  # choosers, sights; more than that are made again when they are asked for
 
 
 class Timer(Protocol):
@@ -35,7 +37,7 @@ Schedule = Callable[[float, Callable[[], None]], Timer]
 
 
 class Engine:
-    """The Handler of every connection, and what all exchanges share. `draw`: uniform in [0, 1). `active` and
+    """What all exchanges share. `draw`: uniform in [0, 1). `active` and
     `mirrors` are what is under way; `tick` judges their deadlines."""
 
     def __init__(
@@ -53,18 +55,26 @@ class Engine:
         self.now, self.wall, self.schedule, self.draw, self.limits = now, wall, schedule, random, limits
         self.active: dict[Streaming, None] = {}
         self.mirrors: dict[Mirror, None] = {}
-        self.errors = 0
+        self.errors = self.revoked = 0
         self.refused: dict[str, list[Invalid]] = {}  # by host: routes that are left out, and why
         self._choosers: dict[str, Chooser] = {}
+        self._generation: object = None  # of the sights
+        self._sights: dict[tuple[str, tuple[str, int]], Sight] = {}
 
     def handler(self, peer: Peer) -> Handler:
-        return self
+        return Caller(self)
 
-    def request(self, request: Request, downstream: Downstream, end: bool) -> RequestSink:
-        exchange = Exchange(self, request, downstream)
-        self.active[exchange] = None
-        self.guard(exchange, exchange.start, end)
-        return exchange
+    def sight(self, peer: Peer) -> Sight:
+        """What the client of a connection sees now."""
+        generation = self.world.generation
+        if self._generation is not generation or len(self._sights) >= REMEMBERED:
+            self._generation = generation
+            self._sights.clear()
+        key = peer.source[0], peer.destination
+        sight = self._sights.get(key)
+        if sight is None:
+            sight = self._sights[key] = Sight(self, self.world.workload(key[0]), peer.destination)
+        return sight
 
     def tick(self, now: float) -> None:
         """Some twenty times a second: one look at each deadline costs less than a timer for each request."""
@@ -73,15 +83,23 @@ class Engine:
         for mirror in [one for one in self.mirrors if one.deadline <= now]:
             mirror.abandon()
 
+    def policy_changed(self, addresses: Collection[str] | None) -> None:
+        """Or who has these addresses; None: anybody's policy."""
+        revocation.policy_changed(self, addresses)
+
     def guard(self, exchange: Attempts, action: Callable[..., None], *given: object) -> None:
         """A fault of ours ends the request that met it, with 500, and nothing else. What a codec calls needs no
         guard: a fault closes its connection."""
         try:
             action(*given)
         except Exception:
-            self.errors += 1
-            log.exception("a request met a fault")
-            exchange.crash()
+            self.fault(exchange)
+
+    def fault(self, exchange: Attempts) -> None:
+        """Called where an exception is at hand."""
+        self.errors += 1
+        log.exception("a request met a fault")
+        exchange.crash()
 
     def chooser(self, host: str) -> Chooser | None:
         """Of the routing in force for this host; made anew when that is another object."""
@@ -98,3 +116,27 @@ class Engine:
             else:
                 self.refused.pop(host, None)
         return chooser
+
+
+class Caller:
+    """The Handler of one connection: it remembers what its client sees."""
+
+    __slots__ = ("_engine", "_sight")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sight: Sight | None = None
+
+    def request(self, request: Request, downstream: Downstream, end: bool) -> RequestSink:
+        engine, sight = self._engine, self._sight
+        exchange = Exchange(engine, request, downstream)
+        engine.active[exchange] = None
+        try:
+            if sight is None or sight.generation is not engine.world.generation:
+                exchange.start(end, None)
+                self._sight = exchange.sight
+            else:
+                exchange.start(end, sight)
+        except Exception:
+            engine.fault(exchange)
+        return exchange

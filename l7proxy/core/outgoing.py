@@ -9,39 +9,37 @@ from weft.l7proxy.core.parties import Cluster
 from weft.l7proxy.core.plan import INBOUND, Plan, Target
 from weft.l7proxy.core.stream import Request
 
-Head = dict[bytes, bytes]
 _REPLACED = HOP_HEADERS | {ATTEMPT_COUNT}
 _FIRST_TRY = (ATTEMPT_COUNT, b"1")
 _FORWARDED_PROTO = b"x-forwarded-proto"
+_FORWARDED_HTTP = (_FORWARDED_PROTO, b"http")
 
 
-def outgoing(request: Request, plan: Plan, target: Target, head: Head) -> Request:
-    """`head`: the request's headers as a dict. Rewrites come last, so they win over a `host` that is set."""
-    names = HOP_HEADERS if plan is INBOUND else _REPLACED
-    headers = list(request.headers) if names.isdisjoint(head) else without(request.headers, names)
-    if _FORWARDED_PROTO not in head:
-        headers.append((_FORWARDED_PROTO, request.scheme))
-    if plan is not INBOUND:
+def outgoing(request: Request, plan: Plan, target: Target) -> Request:
+    """Rewrites come last, so they win over a `host` that is set."""
+    named, inbound = request.named, plan is INBOUND
+    if named is None or named.private:
+        headers = without(request.headers, HOP_HEADERS if inbound else _REPLACED)
+    else:
+        headers = request.headers.copy()
+    if named is None or _FORWARDED_PROTO not in named:
+        scheme = request.scheme
+        headers.append(_FORWARDED_HTTP if scheme == b"http" else (_FORWARDED_PROTO, scheme))
+    if not inbound:
         headers.append(_FIRST_TRY)
     authority, path = request.authority, request.path
-    for changes in target.request:
-        headers = changes.apply(headers)
-        authority = changes.authority or authority
+    if target.request:
+        for changes in target.request:
+            headers = changes.apply(headers)
+            authority = changes.authority or authority
     if plan.path_change is not None:
         path = plan.path_change(path)
         if path != request.path:
             headers.append((b"x-envoy-original-path", request.path))
-    return Request(
-        request.method,
-        path,
-        plan.authority or authority,
-        headers,
-        scheme=request.scheme,
-        version=request.version,
-        length=request.length,
-        upgrade=request.upgrade,
-        expect=request.expect,
-    )
+    sent = Request(request.method, path, plan.authority or authority, headers)
+    sent.scheme, sent.version, sent.length = request.scheme, request.version, request.length
+    sent.upgrade, sent.expect = request.upgrade, request.expect
+    return sent
 
 
 def protocol_of(cluster: Cluster, request: Request) -> str:

@@ -58,9 +58,13 @@ class Permit:
 
 
 class World(Protocol):
-    """The snapshot in force, as the exchange asks it. Answers are remembered until what they rest on changes."""
+    """The snapshot in force, as the exchange asks it. Answers are remembered until what they rest on changes.
+    `generation`: another object as soon as any of them may be another."""
 
     settings: MeshSettings
+
+    @property
+    def generation(self) -> object: ...
 
     def workload(self, ip: str) -> Workload: ...
     def addressed(self, destination: tuple[str, int], authority: bytes = b"") -> tuple[str, int]:
@@ -92,14 +96,15 @@ class Endpoint(Protocol):
 
 
 class Cluster(Protocol):
-    """One destination as one client workload sees it: host, port, subset. Values live as long as the snapshot names
-    them; ask `Clusters` for each request."""
+    """One destination as one client workload sees it: host, port, subset. It may be kept until the world's next
+    generation, or until it is `retired`."""
 
     name: str  # outbound|80|v1|orders.default.svc.cluster.local
     host: str
     port: int
     subset: str
     policy: TrafficPolicy  # every field that matters filled in
+    retired: bool  # it is given to nobody any more: ask again
 
     @property
     def protocol(self) -> str:

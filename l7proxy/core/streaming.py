@@ -145,7 +145,9 @@ class Streaming(Attempts):
         if not self._open or self._responding:
             return
         status, entry = response.status, self.entry
-        head = dict(response.headers)
+        head = response.named
+        if head is None:
+            head = dict(response.headers)
         self._status = status if not entry.grpc else outlier_status(status, head)
         if (status >= 400 or entry.grpc or self.plan.picky) and self.refuse(response, end, head):
             return
@@ -264,6 +266,18 @@ class Streaming(Attempts):
         self.entry.details = details
         self.downstream.reset(reason)
         self._finish()
+
+    def revoke(self, details: str) -> None:
+        """What was let begin is not let go on."""
+        if self._finished:
+            return
+        self.engine.revoked += 1
+        self._let_go(self._status)
+        if self._responding:
+            self.entry.verdict, self.entry.allowed_by = "DROPPED", ()
+            self.cut(details)
+        else:
+            self.denied()
 
     def crash(self) -> None:
         if self._finished:

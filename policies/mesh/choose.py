@@ -36,6 +36,8 @@ from weft.policies.mesh.model import (
 )
 
 ANY = RequestMatch()
+#: Headers that a proxy adds before it asks, another value each time.
+PER_REQUEST = frozenset(("x-request-id",))
 REMEMBERED = 4096  # (namespace, port) pairs: a client chooses its port, so there must be an end
 
 
@@ -62,10 +64,18 @@ class Chosen:
 
 
 class Chooser:
-    """`refused`: the routes of `routing` that are left out, and why."""
+    """`refused`: the routes of `routing` that are left out, and why. `steady`: the same head, client and port get the
+    same rule each time; not so where a match asks for an id that proxies give to every request."""
 
     def __init__(self, routing: HostRouting) -> None:
         self.routing = routing
+        self.steady = not any(
+            named.name.lower() in PER_REQUEST
+            for route in routing.routes
+            for rule in route.http
+            for match in rule.matches
+            for named in match.headers
+        )
         self.refused: list[Invalid] = []
         self._routes = [compiled for route in routing.routes if (compiled := self._compile(route))]
         self._for: dict[tuple[str, int], tuple[_Compiled, ...]] = {}

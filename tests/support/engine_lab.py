@@ -246,7 +246,7 @@ class FakeCluster:
         self.policy = TrafficPolicy(connection_pool=ConnectionPool())
         self.protocol = ""
         self.endpoints = [FakeEndpoint(f"10.1.0.{number}") for number in range(1, 4)]
-        self.denied = False
+        self.denied = self.retired = False
         self.tries: list[Try] = []
         self.connects: Any = "now"
         self.server: Callable[[Try], object] | None = None
@@ -306,6 +306,11 @@ class FakeWorld:
         self.routings: dict[str, HostRouting] = {}
         self.permits: dict[str, Permit] = {}  # by the server's address
         self.judged: list[l7.Request] = []
+
+    @property
+    def generation(self) -> object:
+        """Tests change what they like: nothing is remembered from one look to the next."""
+        return object()
 
     def workload(self, ip: str) -> Workload:
         return self.workloads.get(ip) or Workload(ip, 2)

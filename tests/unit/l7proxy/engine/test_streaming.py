@@ -61,7 +61,7 @@ def test_a_head_waits_only_for_a_piece_that_comes_at_once(connects: str, body: b
     client = Client()
     request = Request(b"POST", b"/", b"api", [], length=-1)
     request.more = True
-    sink = lab.engine.request(request, client, False)
+    sink = lab.engine.handler(client.peer).request(request, client, False)
     if body:
         sink.body(body)
     if connects == "later":
