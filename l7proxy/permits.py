@@ -56,6 +56,7 @@ class Permits:
         self._selecting: dict[int, list[tuple[PolicyItem, ResolvedSpec]]] = {}
         self._sides: dict[int, dict[_SideKey, Side]] = {}  # by the subject's identity
         self._permits: dict[tuple[int, str, str, int], Permit] = {}
+        self.unsettled = False  # by the last update: permits may be others also where no address is
 
     def update(
         self,
@@ -72,8 +73,10 @@ class Permits:
             for item in (self._policies.get(ref), new):
                 touched.update(*(spec.subjects for spec in item.specs) if item else ())
             moved |= self.cidrs.hold(ref, prefixes_of(new) if new else ())
-        if self._named.update(addresses, ips):
+        renamed = bool(self._named.update(addresses, ips))
+        if renamed:
             self._sides.clear()
+        self.unsettled = bool(touched) or moved or renamed
         for subject in touched & self._sides.keys():
             del self._sides[subject]
         for subject in touched & self._selecting.keys():

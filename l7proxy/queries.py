@@ -43,6 +43,7 @@ def _status(worker: Worker, arg: str) -> dict[str, Any]:
         "accepted": shell.accepted,
         "requests_active": len(worker.engine.active),
         "own_faults": worker.engine.errors,
+        "requests_revoked": worker.engine.revoked,
         "connects": worker.connector.attempts,
         "port_clashes": worker.connector.port_clashes,
         **worker.telling.describe(),

@@ -6,7 +6,9 @@ address gives the endpoint; one that does not answer is followed by another. Rul
 1. each end's half-close is passed on; a reset at one end is a reset at the other;
 2. an end that does not read stops the other's reading: at most a buffer's high water mark is held;
 3. denied, nobody there, or nobody answers: the client gets a reset, never silence;
-4. an endpoint on whose port requests are judged gets no unread bytes (nothing fails open).
+4. an endpoint on whose port requests are judged gets no unread bytes (nothing fails open);
+5. what policy says holds as long as the tunnel does: it is judged again when both ends are there, and whenever
+   policy changes, or who they are.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from weft.l7proxy import tcproutes
 from weft.l7proxy.connector import Cancel
 from weft.l7proxy.core.parties import Cluster, Endpoint, Permit, Workload
 from weft.l7proxy.core.record import Entry
+from weft.l7proxy.core.revocation import same_workload
 from weft.l7proxy.core.stream import Failure, Peer, Request
 from weft.l7proxy.shell import Shell
 from weft.policies.mesh.model import ConnectionPool
@@ -105,6 +108,7 @@ class Tunnel:
         self._shell = shell
         self._server_name = server_name
         self._client = shell.world.workload(peer.source[0])
+        self._server: Workload | None = None  # behind the endpoint, once both ends are there
         self._cluster: Cluster | None = None
         self._pool = _POOL
         self._tried: list[Endpoint] = []
@@ -156,6 +160,14 @@ class Tunnel:
             self._ended()
         if self._up is not None:
             self._up.transport.abort()
+
+    def policy_changed(self, addresses: Collection[str] | None) -> None:
+        """Or who has these addresses; None: anybody's policy."""
+        endpoint = self.entry.endpoint
+        if self._server is None or endpoint is None:
+            return  # judged when both ends are there
+        if (addresses is None or self._client.ip in addresses or endpoint.ip in addresses) and not self._holds():
+            self._revoke()
 
     # Open
 
@@ -299,6 +311,8 @@ class Tunnel:
             self._up, up = _landed(up), up
             up = self._up
         down.other, up.other = up, down
+        if not self._holds():
+            return self._revoke()
         held, early = self._held, self._early
         self._held = self._early = b""
         if held:
@@ -313,6 +327,24 @@ class Tunnel:
         self._carried()
         if not down.transport.is_closing():
             down.transport.resume_reading()
+        return None
+
+    def _holds(self) -> bool:
+        """Whether both ends are who they were, and policy lets one speak to the other."""
+        endpoint = self.entry.endpoint
+        assert endpoint is not None
+        client, server = self._shell.world.workload(self._client.ip), endpoint.workload
+        same = same_workload(client, self._client) and (self._server is None or same_workload(server, self._server))
+        self._client, self._server = client, server
+        return same and self._allowed(endpoint)
+
+    def _revoke(self) -> None:
+        self._over = True
+        entry, denied = self.entry, self._denied
+        entry.verdict, entry.flags, entry.details = "DROPPED", "UAEX", "not permitted any more"
+        entry.denied_by, entry.allowed_by = denied.denied_by if denied else (), ()
+        self._shell.counted["revoked"] += 1
+        self.reset()
 
     # what happens
 

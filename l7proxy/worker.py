@@ -39,6 +39,7 @@ from weft.l7proxy.observe.live import Telling
 from weft.l7proxy.reports import Counts
 from weft.l7proxy.resolver import Resolver
 from weft.l7proxy.shell import Shell
+from weft.l7proxy.tcp import Tunnel
 from weft.l7proxy.world import SnapshotWorld
 from weft.policies import delta
 from weft.policies.wire.pb import proxy_pb2 as pb
@@ -192,6 +193,8 @@ class Worker:
         changed = self.world.update(update)
         self.clusters.changed(changed.hosts)
         self.telling.changed(self.world.snapshot.cluster, bool(changed.addresses))
+        if changed.permits or changed.addresses:
+            self._policy_changed(None if changed.permits else changed.addresses)
         if update.full:
             gc.collect()
             gc.freeze()  # the snapshot lives long: the collector need not walk through it
@@ -199,6 +202,13 @@ class Worker:
             await self._open()
 
     def refusals(self) -> Mapping[str, str]:
+    def _policy_changed(self, addresses: frozenset[str] | None) -> None:
+        """What is open is judged again. None: all of it."""
+        self.engine.policy_changed(addresses)
+        for connection in list(self.shell.open):
+            if isinstance(connection, Tunnel):
+                connection.policy_changed(addresses)
+
         return self.world.refusals.all()
 
     def answer(self, what: str, arg: str) -> object:

@@ -82,6 +82,9 @@ class ClusterMap:
         ip, port = destination
         key = ("", port, ip, client.ip)  # no host is called ""
         view = self.views.get(key)
+        if view is not None and view.client is not client and view.client != client:
+            self._dismiss(key)  # as in `_seen`
+            view = None
         if view is None:
             view = self._passthrough(key, destination, client)
         view.used = True

@@ -85,6 +85,10 @@ class Mirror:
     def _may_reach(self, endpoint: Endpoint) -> bool:
         return self.engine.world.permit(self._client, endpoint.workload, endpoint.port).allowed
 
+    def permitted(self) -> bool:
+        """Still, by who both are now."""
+        return self._endpoint is None or self._may_reach(self._endpoint)
+
     # what the exchange hands over
 
     def send(self, data: bytes) -> None:
