@@ -64,8 +64,8 @@ class Chosen:
 
 
 class Chooser:
-    """`refused`: the routes of `routing` that are left out, and why. `steady`: the same head, client and port get the
-    same rule each time; not so where a match asks for an id that proxies give to every request."""
+    """`refused`: the routes of `routing` that are left out, and why. `steady`: the same head, client and port get
+    the same rule each time; not so where a match asks for an id that proxies give to every request."""
 
     def __init__(self, routing: HostRouting) -> None:
         self.routing = routing

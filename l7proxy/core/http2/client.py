@@ -171,8 +171,10 @@ class Client(Connection):
             length = stream.length = head.length
             if end:
                 length = 0
+        response = Response(status, head.headers, length=length, version="2")
+        response.named = head.named
         if not end:
-            stream.sink.response(Response(status, head.headers.copy(), length=length, version="2"), False)
+            stream.sink.response(response, False)
             return
         if stream.length > 0:
             raise StreamFault(stream.id, Reset.PROTOCOL_ERROR, "less DATA than content-length")
@@ -182,7 +184,7 @@ class Client(Connection):
             stream.close(Reset.CANCEL)
         else:
             self.forget(stream, frames.END_STREAM)
-        sink.response(Response(status, head.headers.copy(), length=length, version="2"), True)
+        sink.response(response, True)
 
     # The end
 

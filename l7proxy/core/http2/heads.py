@@ -10,6 +10,7 @@ import re
 from typing import Final, NamedTuple
 
 from weft.l7proxy.core.http2.hpack import Sensitive
+from weft.l7proxy.core.named import Named
 from weft.l7proxy.core.stream import Headers
 
 
@@ -19,7 +20,7 @@ class Malformed(Exception):
 
 class RequestHead(NamedTuple):
     """Everything of a Request, kept so that the same block needs no second look. `headers` is copied by whoever
-    makes a Request. `length` -1: not said."""
+    makes a Request. `length` -1: not said. `named`: None for what is answered at once."""
 
     method: bytes
     path: bytes
@@ -29,12 +30,14 @@ class RequestHead(NamedTuple):
     length: int
     expect: bool
     patient: bool  # gRPC: it may keep silent for as long as it likes
+    named: Named | None = None
 
 
 class ResponseHead(NamedTuple):
     status: int
     headers: Headers
     length: int
+    named: dict[bytes, bytes]
 
 
 _PLAIN, _PSEUDO, _FRAMING, _TE, _HOST, _LENGTH, _COOKIE, _DROPPED, _NOTED = range(9)
@@ -195,7 +198,8 @@ def request_head(fields: Headers) -> RequestHead:
     elif host is not None and host != authority:
         raise Malformed("authority and host differ")
     found.join_cookies()
-    return RequestHead(method, path, authority, found.headers, scheme, found.length, found.expect, found.patient)
+    named, headers = Named(found.headers), found.headers
+    return RequestHead(method, path, authority, headers, scheme, found.length, found.expect, found.patient, named)
 
 
 def response_head(fields: Headers) -> ResponseHead:
@@ -207,7 +211,7 @@ def response_head(fields: Headers) -> ResponseHead:
         raise Malformed("101 is not for HTTP/2")
     if found.host is not None:
         found.headers.append((b"host", found.host))
-    return ResponseHead(int(status), found.headers, found.length)
+    return ResponseHead(int(status), found.headers, found.length, dict(found.headers))
 
 
 def trailers(fields: Headers) -> Headers:

@@ -91,12 +91,14 @@ class Decoder:
             raise Oversize
         return fields
 
-    def keep(self, block: bytes, made: Any) -> None:
-        """What was made of the block just decoded, for the next time that it comes."""
-        if not self.changed and len(block) <= _SHORT:
-            if len(self.known) >= _KEPT:
-                self.known.clear()
-            self.known[block] = made
+    def keep(self, block: bytes, made: Any) -> bool:
+        """What was made of the block just decoded, for the next time that it comes. Whether it is kept."""
+        if self.changed or len(block) > _SHORT:
+            return False
+        if len(self.known) >= _KEPT:
+            self.known.clear()
+        self.known[block] = made
+        return True
 
     def _fields(self, block: bytes, at: int) -> tuple[Headers, bool]:
         fields: Headers = []

@@ -91,14 +91,14 @@ class Server(Connection):
         if self._final or len(self.streams) >= self.limits.streams:
             self._refuse(id)
             return
-        method, path, authority, headers, scheme, length, expect, _ = head
+        method, path, authority, headers, scheme, length, expect, _, named = head
         if end:
             if length > 0:
                 raise StreamFault(id, Reset.PROTOCOL_ERROR, "less DATA than content-length")
             length = 0
-        request = Request(
-            method, path, authority, headers.copy(), scheme=scheme, version="2", length=length, expect=expect
-        )
+        request = Request(method, path, authority, headers.copy())
+        request.scheme, request.version, request.length = scheme, "2", length
+        request.expect, request.named = expect, named
         self._serve(id, head, request, end)
         if self.limits.requests_per_connection and id + 1 >= 2 * self.limits.requests_per_connection:
             self.drain()
@@ -119,7 +119,8 @@ class Server(Connection):
         except Oversize:
             self._answer(id, end, 431)
             return None
-        self.decoder.keep(block, head)
+        if self.decoder.keep(block, head) and head.named is not None:
+            head.named.steady = True
         return head
 
     def _serve(self, id: int, head: RequestHead, request: Request, end: bool) -> None:
