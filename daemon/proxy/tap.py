@@ -44,7 +44,7 @@ class Looker:
         if not self._wants(record, source, destination) or not self._room(record):
             return
         if len(self._queue) >= QUEUE:
-            self.lost += 1
+            self.missed(1)
             return
         self._queue.append(json.dumps(as_json(record, source, destination), separators=(",", ":")).encode())
         self._news.set()
@@ -63,9 +63,10 @@ class Looker:
                 yield node_pb2.TapReply(lost=lost)
 
     def missed(self, count: int) -> None:
-        """Records that the daemon never had: whether they were wanted, nobody knows."""
+        """Of records that the daemon never had nobody knows whether they were wanted."""
+        if count and not self.lost:
+            self._news.set()  # for the first; it is told with what comes, or after `QUIET`
         self.lost += count
-        self._news.set()
 
     def _wants(self, record: proxy_pb2.Record, source: Owner | None, destination: Owner | None) -> bool:
         wanted = self._request
@@ -88,7 +89,7 @@ class Looker:
             self._second, self._in_second = second, 0
         self._in_second += 1
         if self._in_second > self._rate:
-            self.lost += not record.start  # a request is lost once, by its end
+            self.missed(not record.start)  # a request is lost once, by its end
             return False
         if record.start and len(self._taken) < QUEUE * 4:
             self._taken.add(record.id)

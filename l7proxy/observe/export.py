@@ -10,7 +10,7 @@ import asyncio
 import http.client
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
 from weft.l7proxy.core import http2
 from weft.l7proxy.core.limits import DEFAULTS
@@ -160,9 +160,9 @@ class _Opening(asyncio.Protocol):
         self._connection: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        codec = http2.Client(transport, DEFAULTS, self._now)
-        self._connection = Connection(self._owner, transport, codec, self._now())
+        there = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        codec = http2.Client(there, DEFAULTS, self._now)
+        self._connection = Connection(self._owner, there, codec, self._now())
 
     def open(self, sink: _Answer) -> Upstream:
         assert self._connection is not None
