@@ -122,6 +122,8 @@ class Cancel:
 class Connector:
     def __init__(self, loop: asyncio.AbstractEventLoop, sockets: Sockets | None = None) -> None:
         self.sockets = sockets or Sockets()
+        #: A client's own address of the other family, "": it has none. Endpoints may have only that family.
+        self.twin: Callable[[str], str] = _no_twin
         self._loop = loop
         self._port = random.randint(self.sockets.first_port, self.sockets.last_port)  # workers start apart
         self.attempts = self.port_clashes = 0
@@ -179,7 +181,7 @@ class Connector:
         """A client on the host itself speaks from the node's own address, and from any port."""
         if source in self.sockets.own_addresses or (_loopback(source) and not _loopback(target)):
             return
-        if _family(source) != family:
+        if _family(source) != family and not (source := self.twin(source)):
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
         if self.sockets.transparent:
             transparent(sock, family)
@@ -212,6 +214,10 @@ def keep_alive(sock: socket.socket, idle: float, interval: float, probes: int) -
 
 def _family(ip: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in ip else socket.AF_INET
+
+
+def _no_twin(ip: str) -> str:
+    return ""
 
 
 def _loopback(ip: str) -> bool:

@@ -87,6 +87,7 @@ class Worker:
         self.counters_problem = ""
         self.world = SnapshotWorld()
         self.connector = Connector(loop)
+        self.connector.twin = self.world.twin
         self.resolver = Resolver(time.monotonic)
         self.telling = Telling(self.world, self.resolver.resolve, self.counts)
         observer = self.telling.observer

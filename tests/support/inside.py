@@ -3,6 +3,7 @@
     with Inside("wt-routes").connect("default/client", "10.96.0.5", 80) as sock: ...
 
 A socket belongs to the namespace that it was made in, whoever uses it: for policy and for servers it is the pod's.
+Only Services that nothing needs the proxy for cannot be reached so: their balancing is the cgroup's programs'.
 """
 
 from __future__ import annotations

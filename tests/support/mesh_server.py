@@ -2,8 +2,9 @@
 
 The query says how it answers: `status=503`, `delay=0.5` (seconds), `times=2` (only the first two requests with that
 `key` are answered so, later ones with 200), `do=reset` (RST after the head was read), `do=close` (FIN), `do=hang`,
-`header=name:value` (in the answer), `size=N` (bytes of the answer). The answer is JSON: who answered and what was
-asked. `GET /count?key=K` tells how many requests with that key came.
+`header=name:value` (in the answer), `size=N` (bytes of the answer), `only=POD` (the others answer 200). The answer is JSON: who answered and what was
+asked. `GET /count?key=K` tells how many requests with that key came. Told to end (SIGTERM) it goes on for half a second,
+as servers in a mesh do, for its clients learn of it a little later than it does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import socket
 import struct
 import sys
@@ -48,7 +50,8 @@ async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> boo
         "body": len(body),
         "peer": writer.get_extra_info("peername")[:2],
     }
-    if "times" in query and SEEN[key] > int(query["times"]):
+    mended = "times" in query and SEEN[key] > int(query["times"])
+    if mended or query.get("only", NAME) != NAME:
         return await answer(writer, method, 200, told, {})
     return await misbehave(writer, method, query, told)
 
@@ -94,7 +97,10 @@ async def main() -> None:
     for port in sys.argv[2:]:
         for host in ("0.0.0.0", "::"):
             await asyncio.start_server(serve, host, int(port), backlog=1024)
-    await asyncio.Event().wait()
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
+    await asked.wait()
+    await asyncio.sleep(0.5)
 
 
 asyncio.run(main())

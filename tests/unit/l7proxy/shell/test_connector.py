@@ -110,6 +110,20 @@ def test_what_goes_wrong_is_told_later_and_once() -> None:
     run(main)
 
 
+def test_a_client_speaks_from_its_own_address_of_the_endpoints_family() -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            two = connector()
+            two.twin = {"::1": "127.0.0.1"}.__getitem__
+            attempt = Attempt()
+            two.connect("::1", server.getsockname(), 1.0, attempt.opened, attempt.failed)
+            transport = await attempt.done
+            assert transport.get_extra_info("sockname")[0] == "127.0.0.1"
+            transport.close()
+
+    run(main)
+
+
 def test_a_connect_that_takes_too_long_is_given_up_and_one_that_is_cancelled_is_silent() -> None:
     async def main() -> None:
         with socket.socket() as full:
