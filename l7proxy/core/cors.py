@@ -32,7 +32,8 @@ class CorsPolicy:
         return given if given and any(test(given) for test in self._origins) else b""
 
     def preflight(self, method: bytes, head: Head, origin: bytes) -> Headers | None:
-        """The headers of the answer (200, no body); None: it is none of ours and goes on."""
+        """The headers of the answer (200, no body); None: it is none of ours and goes on. What may be read of the
+        response itself is of no use to a browser here; Envoy says it all the same."""
         asked = head.get(b"access-control-request-method", b"")
         if method != b"OPTIONS" or not head.get(b"origin") or not asked:
             return None
@@ -42,6 +43,8 @@ class CorsPolicy:
         self._add(headers, b"access-control-allow-methods", self._methods, asked)
         wanted = head.get(b"access-control-request-headers", b"")
         self._add(headers, b"access-control-allow-headers", self._headers, wanted)
+        if self._expose:
+            headers.append((b"access-control-expose-headers", self._expose))
         if self._max_age is not None:
             headers.append((b"access-control-max-age", self._max_age))
         return headers

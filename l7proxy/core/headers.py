@@ -24,11 +24,14 @@ HOP_HEADERS = frozenset(
         b"x-envoy-upstream-rq-per-try-timeout-ms",
         b"x-envoy-expected-rq-timeout-ms",
         b"x-envoy-hedge-on-per-try-timeout",
-        b"x-envoy-original-path",
+        b"x-envoy-internal",
     )
 )
+#: Said by the first proxy on the way, and left alone by the next.
+ORIGINALS = frozenset((b"x-envoy-original-path", b"x-envoy-original-host"))
 ATTEMPT_COUNT = b"x-envoy-attempt-count"
 SERVICE_TIME = b"x-envoy-upstream-service-time"
+DATE = b"date"
 
 
 class Changes:

@@ -7,12 +7,12 @@ the same object, what was decided of one may be remembered by it.
 from __future__ import annotations
 
 from weft.l7proxy.core.grpc import is_grpc
-from weft.l7proxy.core.headers import ATTEMPT_COUNT, HOP_HEADERS
+from weft.l7proxy.core.headers import ATTEMPT_COUNT, HOP_HEADERS, ORIGINALS
 from weft.l7proxy.core.retry import RETRY_GRPC_ON, RETRY_ON, TIMEOUT, TRY_TIMEOUT
 from weft.l7proxy.core.stream import Headers
 
 _ASKING = frozenset((RETRY_ON, RETRY_GRPC_ON, TRY_TIMEOUT, TIMEOUT))
-_PRIVATE = HOP_HEADERS | {ATTEMPT_COUNT}
+_PRIVATE = HOP_HEADERS | ORIGINALS | {ATTEMPT_COUNT}
 
 
 class Named(dict[bytes, bytes]):

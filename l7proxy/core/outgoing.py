@@ -4,12 +4,12 @@ proxy. Pure: the request that came is left as it was, for policy and for the rec
 
 from __future__ import annotations
 
-from weft.l7proxy.core.headers import ATTEMPT_COUNT, HOP_HEADERS, without
+from weft.l7proxy.core.headers import ATTEMPT_COUNT, HOP_HEADERS, ORIGINALS, without
 from weft.l7proxy.core.parties import Cluster
 from weft.l7proxy.core.plan import INBOUND, Plan, Target
 from weft.l7proxy.core.stream import Request
 
-_REPLACED = HOP_HEADERS | {ATTEMPT_COUNT}
+_REPLACED = HOP_HEADERS | ORIGINALS | {ATTEMPT_COUNT}
 _FIRST_TRY = (ATTEMPT_COUNT, b"1")
 _FORWARDED_PROTO = b"x-forwarded-proto"
 _FORWARDED_HTTP = (_FORWARDED_PROTO, b"http")
@@ -36,6 +36,8 @@ def outgoing(request: Request, plan: Plan, target: Target) -> Request:
         path = plan.path_change(path)
         if path != request.path:
             headers.append((b"x-envoy-original-path", request.path))
+    if plan.authority and plan.authority != request.authority:
+        headers.append((b"x-envoy-original-host", request.authority))
     sent = Request(request.method, path, plan.authority or authority, headers)
     sent.scheme, sent.version, sent.length = request.scheme, request.version, request.length
     sent.upgrade, sent.expect = request.upgrade, request.expect

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from weft.l7proxy.core import grpc, replies
 from weft.l7proxy.core.attempt import NEVER, UNSENT, Attempts, outlier_status
-from weft.l7proxy.core.headers import SERVICE_TIME
+from weft.l7proxy.core.headers import DATE, SERVICE_TIME
 from weft.l7proxy.core.plan import INBOUND, Target
 from weft.l7proxy.core.stream import Downstream, Headers, Peer, Request, Reset, Response
 
@@ -174,6 +174,8 @@ class Streaming(Attempts):
                 if SERVICE_TIME in head:
                     headers = [pair for pair in headers if pair[0] != SERVICE_TIME]
                 headers.append((SERVICE_TIME, b"%d" % (taken * 1000)))
+        if DATE not in head:  # whoever passes on what bears no date has to date it (RFC 9110, 6.6.1)
+            headers.append(replies.date(self.engine.wall()))
         for changes in self._target.response:
             headers = changes.apply(headers)
         if self._cookie:

@@ -286,7 +286,26 @@ def test_a_rewrite_of_path_and_authority() -> None:
     head = lab.tries[0].head
     assert head and (head.path, head.authority) == (b"/?x=1", b"inner")
     assert lab.tries[0].header(b"x-envoy-original-path") == b"/api?x=1"
+    assert lab.tries[0].header(b"x-envoy-original-host") == b"api"
     assert lab.entry.path == b"/api?x=1"
+
+
+def test_what_only_proxies_say_of_a_request_is_not_taken_from_clients() -> None:
+    lab = Lab(rule(HOST))
+    lab.server = ok
+    lab.client(headers=[(b"x-envoy-internal", b"true"), (b"x-envoy-original-path", b"/y"), (b"a", b"1")])
+    sent = lab.tries[0]
+    assert sent.header(b"x-envoy-internal") is None and sent.header(b"x-envoy-original-path") is None
+    assert sent.header(b"a") == b"1"
+
+
+@pytest.mark.parametrize("date", [b"", b"Sun, 06 Nov 1994 08:49:37 GMT"])
+def test_an_answer_that_bears_no_date_is_dated(date: bytes) -> None:
+    lab = Lab(rule(HOST))
+    lab.server = lambda one: one.respond(200, [(b"date", date)] if date else [])
+    client = lab.client()
+    dates = [value for name, value in client.headers if name == b"date"]
+    assert dates == [date] if date else [each for each in dates if each.endswith(b"GMT")] == dates != []
 
 
 def test_a_request_keeps_what_it_was_whatever_is_changed_on_the_way() -> None:

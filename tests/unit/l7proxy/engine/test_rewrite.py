@@ -103,6 +103,7 @@ def test_a_preflight_of_an_allowed_origin_is_answered_here(origin: bytes) -> Non
         b"access-control-allow-credentials": b"true",
         b"access-control-allow-methods": b"GET,PUT",
         b"access-control-allow-headers": b"x-a,x-b",
+        b"access-control-expose-headers": b"x-c",
         b"access-control-max-age": b"600",
     }
 
