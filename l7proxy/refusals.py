@@ -1,7 +1,8 @@
 """What of a new snapshot this proxy cannot take: refused by itself, with the reason; its last good version stays.
 
-A route goes back to the one of the same name that was in force for the host, or is left out; a policy goes back to
-the one before, and if there is none it stands with a rule that lets nothing pass (nothing fails open).
+A route goes back to the one of the same name that was in force for the host; if there is none, it stands and
+answers 500, for a host that was to be routed is not reached without its route. A policy goes back to the one
+before, and if there is none it stands with a rule that lets nothing pass (nothing fails open).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import msgspec
 
 from weft.policies import l7
 from weft.policies.errors import Invalid
-from weft.policies.mesh.choose import check
+from weft.policies.mesh.choose import check, stand_in
 from weft.policies.mesh.model import HostRouting, Route
 from weft.policies.snapshot import PolicyItem
 
@@ -33,8 +34,11 @@ class Refusals:
         if not bad:
             return new
         good = {route.ref: route for route in (held.routes if held else ())}
-        routes = (route if str(route.ref) not in bad else good.get(route.ref) for route in new.routes)
-        return msgspec.structs.replace(new, routes=tuple(route for route in routes if route is not None))
+        routes = (
+            good.get(route.ref) or stand_in(route, bad[str(route.ref)]) if str(route.ref) in bad else route
+            for route in new.routes
+        )
+        return msgspec.structs.replace(new, routes=tuple(routes))
 
     def policy(self, new: PolicyItem, held: PolicyItem | None) -> PolicyItem:
         rules = (http for spec in new.specs for rule in spec.rules if rule.l7 for http in rule.l7.http)

@@ -2,7 +2,8 @@
 
 The rule of this file: decide in the declared order, but look at as little of it as possible. Rules whose match is
 an exact path stand in a dict; of the others only those before the dict's answer are tested. The same code answers
-`policy verdict` and the proxy: it is pure, and what RE2 refuses takes its route out with a reason, nothing else.
+`policy verdict` and the proxy: it is pure, and what RE2 refuses takes its route out, nothing else: with a reason, and
+500 for who asks for it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from weft.policies.dialects.re2 import BadPattern
 from weft.policies.errors import Invalid, Where
@@ -117,7 +120,15 @@ class Chooser:
             return _Compiled(route, self.routing.host)
         except Invalid as refusal:
             self.refused.append(refusal)
-            return None
+            return _Compiled(stand_in(route, refusal.reason), self.routing.host)
+
+
+def stand_in(route: Route, reason: str) -> Route:
+    """For a route that cannot be taken. Its host is not one without routes, to be reached past whatever the route
+    keeps from it: 500, as where a destination is not permitted."""
+    nowhere = (Destination(route.hosts[0] if route.hosts else "", refused=reason, missing=500),)
+    rule = Rule(route.http[0].origin, "refused", destinations=nowhere)
+    return msgspec.structs.replace(route, http=(rule,))
 
 
 def check(route: Route) -> None:

@@ -148,8 +148,9 @@ def test_what_is_only_delegated_to_routes_nothing_by_itself() -> None:
 
 def test_a_pattern_that_re2_refuses_takes_its_route_out_and_no_other() -> None:
     bad = route("bad", rule("look", RequestMatch(method=Matcher(How.REGEX, "(?=x)"))))
-    chooser = choosing(bad, route("good", rule("good")))
-    assert decided(chooser) == "good"
+    chooser = choosing(bad, route("good", rule("good"), hosts=("other",)))
+    assert decided(chooser, Asked(authority=b"other")) == "good"
+    assert decided(chooser) == "refused", "its host is not one without routes"
     assert [str(one.where) for one in chooser.refused] == ["VirtualService shop/bad: spec.look"]
     assert chooser.refused[0].reason
 
