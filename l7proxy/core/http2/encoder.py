@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from weft.l7proxy.core.http2 import huffman
 from weft.l7proxy.core.http2.hpack import DEFAULT_TABLE, OVERHEAD, Sensitive
@@ -10,13 +11,19 @@ from weft.l7proxy.core.http2.statictable import FIELDS, LAST, NAMES
 from weft.l7proxy.core.stream import Headers
 
 _SECRET = frozenset({b"authorization", b"proxy-authorization"})  # never indexed, whoever sends them
-_FLEETING = frozenset(  # values that no table should be spent on
+_FLEETING = frozenset(  # values that no table should be spent on, though they may come again for a while
     {
-        *(b"age", b"content-length", b"content-range", b"date", b"etag", b"expires", b"grpc-timeout"),
-        *(b"if-modified-since", b"if-none-match", b"last-modified", b"set-cookie", b"traceparent"),
-        *(b"x-b3-spanid", b"x-b3-traceid", b"x-request-id", b"x-envoy-upstream-service-time"),
+        *(b"age", b"content-length", b"content-range", b"date", b"etag", b"expires", b"if-modified-since"),
+        *(b"if-none-match", b"last-modified", b"set-cookie", b"x-envoy-upstream-service-time"),
     }
 )
+_UNIQUE = frozenset(  # values that do not even come twice
+    {
+        *(b"grpc-timeout", b"traceparent", b"x-b3-parentspanid", b"x-b3-spanid", b"x-b3-traceid"),
+        *(b"x-cloud-trace-context", b"x-datadog-parent-id", b"x-datadog-trace-id", b"x-request-id"),
+    }
+)
+_SHORT = 128  # bytes of a name that is remembered
 _LONG = 512  # bytes of a field that is never remembered
 _PATIENCE = 64  # blocks between two insertions that evict: a table that churns helps nobody
 
@@ -35,13 +42,43 @@ def _number(value: int, bits: int, flags: int) -> bytes:
 
 
 def _plain(data: bytes) -> bytes:
-    return _number(len(data), 7, 0) + data
+    size = len(data)
+    return (_SIZES[size] if size < _LONG else _number(size, 7, 0)) + data
 
 
 def _coded(data: bytes) -> bytes:
     """For what is sent once and then known by its index: Huffman where it is shorter."""
     coded = huffman.encode(data)
     return _number(len(coded), 7, 0x80) + coded if len(coded) < len(data) else _plain(data)
+
+
+def _indexed(name: bytes, value: bytes) -> bytes:
+    index = NAMES.get(name, 0)
+    return _number(index, 6, 0x40) + (b"" if index else _coded(name)) + _coded(value)
+
+
+class _Starts(dict[bytes, bytes]):
+    """How a literal begins that is not indexed, by its name. All connections share it."""
+
+    __slots__ = ()
+
+    def __missing__(self, name: bytes) -> bytes:
+        index = NAMES.get(name, 0)
+        start = _number(index, 4, 0) if index else b"\0" + _plain(name)
+        if len(name) <= _SHORT:
+            if len(self) >= 1024:
+                self.clear()
+            self[name] = start
+        return start
+
+
+_starts = _Starts()
+_SIZES: Final = [_number(size, 7, 0) for size in range(_LONG)]
+
+
+def _unindexed(name: bytes, value: bytes) -> bytes:
+    size = len(value)
+    return _starts[name] + (_SIZES[size] if size < _LONG else _number(size, 7, 0)) + value
 
 
 class Encoder(dict[tuple[bytes, bytes], bytes]):
@@ -74,11 +111,7 @@ class Encoder(dict[tuple[bytes, bytes], bytes]):
 
     def encode(self, headers: Headers) -> bytes:
         self._blocks += 1
-        if Sensitive in map(type, headers):
-            parts = [self._never(h) if type(h) is Sensitive else self[h] for h in headers]
-            block = b"".join(parts)
-        else:
-            block = b"".join(map(self.__getitem__, headers))
+        block = b"".join(map(self.__getitem__, headers))
         return block if self._least < 0 else self._size_update() + block
 
     def resize(self, size: int) -> None:
@@ -101,44 +134,46 @@ class Encoder(dict[tuple[bytes, bytes], bytes]):
 
     def __missing__(self, field: tuple[bytes, bytes]) -> bytes:
         """A field whose bytes are not known as yet. Called in the order of the block: it may insert."""
-        if len(self) >= 1024:
-            self.clear()
-        if field in FIELDS:
-            coded = _number(FIELDS[field], 7, 0x80)
-        elif field in self._numbers:
-            coded = _number(LAST + self._inserted - self._numbers[field], 7, 0x80)
-        elif field[0] in _SECRET:
+        name, value = field
+        if type(field) is Sensitive or name in _SECRET:
             return self._never(field)
-        elif len(field[0]) + len(field[1]) > _LONG:
-            return self._literal(field, 4, 0)
-        elif field not in self._seen:
-            if len(self._seen) >= 1024:
-                self._seen.clear()
-            self._seen.add(field)
-            return self._literal(field, 4, 0)
-        elif self._worth(field):
-            coded = self._literal(field, 6, 0x40)
+        if name in _UNIQUE:
+            return _unindexed(name, value)
+        if name in _FLEETING:
+            return self._kept(field, _unindexed(name, value))
+        if field in FIELDS:
+            return self._kept(field, _number(FIELDS[field], 7, 0x80))
+        if field in self._numbers:
+            return self._kept(field, _number(LAST + self._inserted - self._numbers[field], 7, 0x80))
+        if field not in self._seen:
+            if len(name) + len(value) <= _LONG:
+                if len(self._seen) >= 1024:
+                    self._seen.clear()
+                self._seen.add(field)
+            return _unindexed(name, value)
+        if self._worth(field):
             self._insert(field)
-            return coded
-        else:
-            coded = self._literal(field, 4, 0)
-        self[field] = coded
+            return _indexed(name, value)
+        return self._kept(field, _unindexed(name, value))
+
+    def _kept(self, field: tuple[bytes, bytes], coded: bytes) -> bytes:
+        if len(coded) <= _LONG:
+            if len(self) >= 1024:
+                self.clear()
+            self[field] = coded
         return coded
 
     def _worth(self, field: tuple[bytes, bytes]) -> bool:
         size = len(field[0]) + len(field[1]) + OVERHEAD
-        if field[0] in _FLEETING or size > self._room >> 2:
+        if size > self._room >> 2:
             return False
         return size <= self._left or self._blocks - self._evicted >= _PATIENCE
 
-    def _never(self, field: tuple[bytes, bytes]) -> bytes:
-        return self._literal(field, 4, 0x10)
-
     @staticmethod
-    def _literal(field: tuple[bytes, bytes], bits: int, flags: int) -> bytes:
-        text = _coded if flags == 0x40 else _plain
-        name = NAMES.get(field[0], 0)
-        return _number(name, bits, flags) + (b"" if name else text(field[0])) + text(field[1])
+    def _never(field: tuple[bytes, bytes]) -> bytes:
+        name, value = field
+        index = NAMES.get(name, 0)
+        return _number(index, 4, 0x10) + (b"" if index else _plain(name)) + _plain(value)
 
     def _insert(self, field: tuple[bytes, bytes]) -> None:
         """All other indices move by one: their bytes are made anew when they are wanted."""

@@ -33,9 +33,13 @@ class Oversize(Exception):
 
 
 class Sensitive(tuple[bytes, bytes]):
-    """A field that its sender wants in no table on the way (7.1.3)."""
+    """A field that its sender wants in no table on the way (7.1.3). It equals its plain twin, but a table of plain
+    fields does not find it: whoever looks it up there sees its type before its bytes."""
 
     __slots__ = ()
+
+    def __hash__(self) -> int:
+        return ~tuple.__hash__(self)
 
 
 def _integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
