@@ -183,6 +183,8 @@ class Connector:
             return
         if _family(source) != family and not (source := self.twin(source)):
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        if source == target and self.sockets.transparent:  # a workload that was chosen to answer itself: no kernel
+            return  # takes its own address from outside, and the node may always reach its workloads
         if self.sockets.transparent:
             transparent(sock, family)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

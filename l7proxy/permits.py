@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from weft.l7proxy.core.parties import Permit, Workload
+from weft.l7proxy.core.parties import Permit, Workload, same_workload
 from weft.policies import identity, l7, wording
 from weft.policies.cidr import CidrIdentities, prefixes_of
 from weft.policies.l4 import Packet, PeerView, default_deny, judge
@@ -86,7 +86,7 @@ class Permits:
         return moved
 
     def permit(self, client: Workload, server: Workload, port: int) -> Permit:
-        if client.ip == server.ip:
+        if client.ip == server.ip or (client.namespace and same_workload(client, server)):
             return ITSELF
         key = client.identity, client.node, server.ip, port
         found = self._permits.get(key)

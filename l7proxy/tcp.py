@@ -21,9 +21,8 @@ from typing import Any, Final
 
 from weft.l7proxy import tcproutes
 from weft.l7proxy.connector import Cancel
-from weft.l7proxy.core.parties import Cluster, Endpoint, Permit, Workload
+from weft.l7proxy.core.parties import Cluster, Endpoint, Permit, Workload, same_workload
 from weft.l7proxy.core.record import Entry
-from weft.l7proxy.core.revocation import same_workload
 from weft.l7proxy.core.stream import Failure, Peer, Request
 from weft.l7proxy.shell import Shell
 from weft.policies.mesh.model import ConnectionPool

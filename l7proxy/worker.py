@@ -206,9 +206,12 @@ class Worker:
     def _policy_changed(self, addresses: frozenset[str] | None) -> None:
         """What is open is judged again. None: all of it."""
         self.engine.policy_changed(addresses)
-        for connection in list(self.shell.open):
-            if isinstance(connection, Tunnel):
-                connection.policy_changed(addresses)
+        for tunnel in [one for one in self.shell.open if isinstance(one, Tunnel)]:
+            try:
+                tunnel.policy_changed(addresses)
+            except Exception:  # it cannot be judged: then it does not go on
+                log.exception("a tunnel met a fault")
+                tunnel.reset()
 
         return self.world.refusals.all()
 

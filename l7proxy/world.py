@@ -66,6 +66,13 @@ class SnapshotWorld:
         """Raises `delta.OutOfOrder`. What cannot be taken is in `refusals`; the rest is in force."""
         self.generation = object()  # whatever becomes of it
         held = self.snapshot
+        try:
+            return self._update(held, update)
+        except Exception:
+            self.snapshot = held  # so that the next one is taken in whole, with all that is missing of this
+            raise
+
+    def _update(self, held: Snapshot, update: delta.Update) -> Changed:
         new = delta.apply(held if held.revision else None, update, self.node)
         change = delta.between(held.cluster, new.cluster) if update.full else update.cluster
         cluster = self._acceptable(new.cluster, change)

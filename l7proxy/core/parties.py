@@ -42,6 +42,11 @@ class Workload:
         return f"{self.namespace}/{self.name or self.pod}" if self.namespace else self.ip
 
 
+def same_workload(one: Workload, other: Workload) -> bool:
+    """By whatever address, and with other labels, too, so of another identity."""
+    return (one.namespace, one.pod) == (other.namespace, other.pod)
+
+
 @dataclass(frozen=True, slots=True)
 class Permit:
     """What network policy says of a client and an endpoint. `egress`, `ingress`: the limits on requests that this

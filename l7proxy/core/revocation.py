@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from weft.l7proxy.core import admission
 from weft.l7proxy.core.attempt import copy_of
+from weft.l7proxy.core.parties import same_workload
 
 if TYPE_CHECKING:
     from weft.l7proxy.core.exchange import Engine
@@ -26,11 +27,6 @@ def policy_changed(engine: Engine, addresses: Collection[str] | None) -> None:
     for mirror in list(engine.mirrors):
         if not mirror.permitted():
             mirror.abandon()
-
-
-def same_workload(one: Workload, other: Workload) -> bool:
-    """Also with other labels, and so another identity."""
-    return (one.namespace, one.pod) == (other.namespace, other.pod)
 
 
 def _concerned(exchange: Streaming, addresses: Collection[str]) -> bool:

@@ -2,8 +2,8 @@
 
 The rule of this file: decide in the declared order, but look at as little of it as possible. Rules whose match is
 an exact path stand in a dict; of the others only those before the dict's answer are tested. The same code answers
-`policy verdict` and the proxy: it is pure, and what RE2 refuses takes its route out, nothing else: with a reason, and
-500 for who asks for it.
+`policy verdict` and the proxy: it is pure, and what RE2 refuses takes its route out, nothing else: with a reason,
+and 500 for who asks for it.
 """
 
 from __future__ import annotations
