@@ -24,7 +24,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser("edges", help="who talks to whom", description=__doc__)
     parser.add_argument("kind", nargs="?", default="", metavar="KIND", help="of the servers: deploy, po, ... (all)")
     parser.add_argument("-n", "--namespace", default="default", help="of the servers (%(default)s)")
-    parser.add_argument("-A", "--all-namespaces", action="store_true")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="(%(default)s)")
     client.add_options(parser, output=False)
     parser.set_defaults(run=run)

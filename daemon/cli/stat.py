@@ -58,7 +58,7 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("resource", nargs="+", metavar="KIND [NAME]", help=f"{', '.join(KINDS)}; also KIND/NAME")
     parser.add_argument("-n", "--namespace", default="default", help="(%(default)s)")
-    parser.add_argument("-A", "--all-namespaces", action="store_true")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace")
     for word in ("from", "to"):
         parser.add_argument(f"--{word}", default="", metavar="KIND[/NAME]", help=f"only requests {word} there")
         parser.add_argument(f"--{word}-namespace", default="", metavar="NS", help=f"of --{word} (that of -n)")

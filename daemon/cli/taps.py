@@ -31,7 +31,7 @@ Record = Mapping[str, Any]
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("resource", nargs="*", metavar="KIND [NAME]", help="requests from it or to it (all)")
     parser.add_argument("-n", "--namespace", default="default", help="(%(default)s)")
-    parser.add_argument("-A", "--all-namespaces", action="store_true")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace")
     for word in ("from", "to"):
         parser.add_argument(f"--{word}", default="", metavar="KIND[/NAME]", help=f"only requests {word} there")
         parser.add_argument(f"--{word}-namespace", default="", metavar="NS", help=f"of --{word} (that of -n)")
