@@ -192,17 +192,16 @@ class Worker:
 
     async def updated(self, update: delta.Update) -> None:
         changed = self.world.update(update)
-        self.clusters.changed(changed.hosts)
-        self.telling.changed(self.world.snapshot.cluster, bool(changed.addresses))
         if changed.permits or changed.addresses:
             self._policy_changed(None if changed.permits else changed.addresses)
+        self.clusters.changed(changed.hosts)
+        self.telling.changed(self.world.snapshot.cluster, bool(changed.addresses))
         if update.full:
             gc.collect()
             gc.freeze()  # the snapshot lives long: the collector need not walk through it
         if not self.ready and not self.shell.draining:
             await self._open()
 
-    def refusals(self) -> Mapping[str, str]:
     def _policy_changed(self, addresses: frozenset[str] | None) -> None:
         """What is open is judged again. None: all of it."""
         self.engine.policy_changed(addresses)
@@ -213,6 +212,7 @@ class Worker:
                 log.exception("a tunnel met a fault")
                 tunnel.reset()
 
+    def refusals(self) -> Mapping[str, str]:
         return self.world.refusals.all()
 
     def answer(self, what: str, arg: str) -> object:
