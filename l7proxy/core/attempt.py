@@ -143,7 +143,7 @@ class Attempts:
         if endpoint is None:
             self._nobody()
             return
-        self.permit = permit = sight.permit(endpoint)
+        self.permit = permit = sight.permits.get(endpoint) or sight.permit(endpoint)
         self.endpoint = entry.endpoint = endpoint
         entry.reports_destination = permit.reports_destination
         self._wire = self.sent
@@ -152,7 +152,8 @@ class Attempts:
         elif not self._admitted(permit):
             return
         entry.tries += 1
-        engine.observer.attempt(self._wire, entry)
+        if entry.trace is not None:
+            engine.observer.attempt(self._wire, entry)
         self._open, self._head_sent = True, False
         self._opened_at = engine.now()
         cluster.open(endpoint, self.client, self._protocol, self)
@@ -206,14 +207,15 @@ class Attempts:
         self.upstream, wire, pieces = upstream, self._wire, self._pieces
         self.entry.upstream_local = upstream.local
         whole = self._request_over and not pieces and self._trailers is None
-        wire.more = bool(pieces) or (self._starting and self.request.more)
+        if not whole:
+            wire.more = bool(pieces) or (self._starting and self.request.more)
         self._head_sent = True
         upstream.request(wire, whole)
         if self._slow and self.upstream is upstream:
             upstream.pause()
-        if pieces or not whole:
+        if not whole:
             self._send_kept(upstream, whole)
-        if self._request_over and self.upstream is upstream and not self._responding:
+        if self.retry.per_try_timeout and self._request_over and self.upstream is upstream and not self._responding:
             self.arm_try()
 
     def _send_kept(self, upstream: Upstream, whole: bool) -> None:

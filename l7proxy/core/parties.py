@@ -169,7 +169,8 @@ class Observer(Protocol):
         """Before routing, once. Sees to x-request-id and trace context in `request.headers`, and notes them."""
 
     def attempt(self, request: Request, entry: Entry) -> None:
-        """Before each try: a span of its own, if it is traced, and its context in the headers."""
+        """Before each try of a request that is traced (`entry.trace`): a span of its own, its context in the
+        headers."""
 
     def carried(self, entry: Entry) -> None:
         """Of TCP only: when it is connected to its endpoint, and every few seconds from then on, with the bytes so

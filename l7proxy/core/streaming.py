@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from weft.l7proxy.core import grpc, replies
 from weft.l7proxy.core.attempt import NEVER, UNSENT, Attempts, outlier_status
-from weft.l7proxy.core.headers import DATE, SERVICE_TIME
+from weft.l7proxy.core.headers import DATE, SERVICE_TIME, service_time
 from weft.l7proxy.core.plan import INBOUND, Target
 from weft.l7proxy.core.stream import Downstream, Headers, Peer, Request, Reset, Response
 
@@ -152,7 +152,8 @@ class Streaming(Attempts):
         if (status >= 400 or entry.grpc or self.plan.picky) and self.refuse(response, end, head):
             return
         self._responding = True
-        self._end_retry()
+        if self._retrying:
+            self._end_retry()
         self._try_at, self.deadline = NEVER, self._timeout_at
         entry.status, entry.details = status, "via_upstream"
         if entry.grpc:
@@ -161,23 +162,26 @@ class Streaming(Attempts):
         response.headers = entry.response_headers = self._headers_down(response.headers, head)
         if status == 101:
             self._begin_tunnel()
-        self._forget_body()
+        self._kept = False
+        if self._pieces:
+            self._pieces.clear()  # kept for another try: there is none any more
         self.downstream.respond(response, end)
         if end:
             self._complete()
 
     def _headers_down(self, given: Headers, head: Head) -> Headers:
-        headers = list(given)
+        headers = given.copy()
         if self._request_over:
             taken = self.entry.upstream_time = self.engine.now() - self._ended
             if self.plan is not INBOUND:
                 if SERVICE_TIME in head:
                     headers = [pair for pair in headers if pair[0] != SERVICE_TIME]
-                headers.append((SERVICE_TIME, b"%d" % (taken * 1000)))
+                headers.append(service_time(taken))
         if DATE not in head:  # whoever passes on what bears no date has to date it (RFC 9110, 6.6.1)
             headers.append(replies.date(self.engine.wall()))
-        for changes in self._target.response:
-            headers = changes.apply(headers)
+        if self._target.response:
+            for changes in self._target.response:
+                headers = changes.apply(headers)
         if self._cookie:
             headers.append((b"set-cookie", self._cookie))
         return self._with_cors(headers) if self._origin else headers
@@ -188,12 +192,6 @@ class Streaming(Attempts):
         ours = cors.response(self._origin)
         names = {name for name, _ in ours}
         return [pair for pair in headers if pair[0] not in names] + ours
-
-    def _forget_body(self) -> None:
-        """What was kept for another try: there is none any more."""
-        self._kept = False
-        if self._pieces:
-            self._pieces.clear()
 
     def response_body(self, data: bytes) -> None:
         if not self._responding or self._finished:
@@ -238,7 +236,9 @@ class Streaming(Attempts):
         if self._finished:
             return
         upstream, self.upstream = self.upstream, None
-        self._done(self._status, None)
+        if self._open:
+            self._open = False
+            self._tell(self._status, None)
         if upstream is not None and not self._request_over:
             upstream.reset(Reset.NO_ERROR)
         self._finish()
@@ -329,10 +329,12 @@ class Streaming(Attempts):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._end_retry()
+        if self._retrying:
+            self._end_retry()
         self.deadline = NEVER
         entry.ended = engine.now()
-        entry.flags = replies.flags(self._flags)
+        if self._flags:
+            entry.flags = replies.flags(self._flags)
         if self._counter is not None:
             entry.request_messages = self._counter.count
         if self._received is not None:
@@ -341,7 +343,8 @@ class Streaming(Attempts):
             self._leave_mirrors()
         engine.observer.over(entry)
         downstream, self.downstream = self.downstream, NOBODY
-        self._pieces = []
+        if self._pieces:
+            self._pieces = []
         if self._holds:
             downstream.resume()  # what still comes of the request is drained, not kept waiting
 

@@ -45,10 +45,6 @@ class Histogram:
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.sum = 0.0
 
-    def add(self, value: float) -> None:
-        self.buckets[bisect_left(BOUNDS, value)] += 1
-        self.sum += value
-
 
 class Cell:
     """What was added since the last time under one set of labels. `numbers`: the series that it became, by family
@@ -91,9 +87,16 @@ class Metrics:
     def request(self, entry: Entry) -> None:
         cell = self._cell(entry)
         cell.requests += 1
-        cell.duration.add((entry.ended - entry.started) * 1000)
-        cell.request_bytes.add(entry.request_bytes)
-        cell.response_bytes.add(entry.response_bytes)
+        taken, sent, received = (entry.ended - entry.started) * 1000, entry.request_bytes, entry.response_bytes
+        histogram = cell.duration
+        histogram.buckets[bisect_left(BOUNDS, taken)] += 1
+        histogram.sum += taken
+        histogram = cell.request_bytes
+        histogram.buckets[bisect_left(BOUNDS, sent) if sent else 0] += 1
+        histogram.sum += sent
+        histogram = cell.response_bytes
+        histogram.buckets[bisect_left(BOUNDS, received) if received else 0] += 1
+        histogram.sum += received
         if entry.grpc:
             cell.request_messages += entry.request_messages
             cell.response_messages += entry.response_messages
@@ -115,10 +118,10 @@ class Metrics:
 
     def _cell(self, entry: Entry) -> Cell:
         client, endpoint = entry.client, entry.endpoint
-        server = endpoint.workload if endpoint is not None else None
         key = (
-            (client.ip, client.identity) if client is not None else None,
-            (server.ip, server.identity) if server is not None else None,
+            client and client.ip,
+            client and client.identity,
+            endpoint,
             entry.cluster or entry.host,
             entry.destination or entry.service,
             entry.protocol == "TCP",
@@ -131,7 +134,7 @@ class Metrics:
         )
         cell = self._by_key.get(key)
         if cell is None:
-            cell = self._new(entry, client, server, key)
+            cell = self._new(entry, client, endpoint.workload if endpoint is not None else None, key)
         if not cell.touched:
             cell.touched = True
             self._touched.append(cell)

@@ -58,6 +58,7 @@ class MeshObserver:
         self._environment = dict(environment or {})
         self._ids = ids or Ids()
         self._settings, self._telemetry = MeshSettings(), tuple[Telemetry, ...]()
+        self._quiet = telemetry.quiet(self._settings, ())  # nobody traces or logs, whoever it is
         self._plans: dict[tuple[str, int, str], Plan] = {}
         self._lines: dict[Provider, Line | JsonLine] = {}
         self._to_log: deque[Entry] = deque()
@@ -74,6 +75,7 @@ class MeshObserver:
             return None
         counts = self.metrics.drain()
         self._settings, self._telemetry = settings, told
+        self._quiet = telemetry.quiet(settings, told)
         self._lines.clear()
         self.workloads_changed()
         self.metrics.settle()
@@ -101,11 +103,14 @@ class MeshObserver:
     def begin(self, request: Request, peer: Peer, client: Workload, entry: Entry) -> None:
         self._number += 1
         entry.id = self._number
-        names = contexts.found(request.headers)
-        entry.request_id = names.get(contexts.REQUEST_ID, b"") or self._identify(request)
-        plan = self._plan(client, CLIENT)
-        if plan.tracing is not None:
-            entry.trace = self._trace(names, plan.tracing)
+        named = request.named
+        if named is None or contexts.REQUEST_ID in named:
+            entry.request_id = contexts.found(request.headers).get(contexts.REQUEST_ID, b"")
+        entry.request_id = entry.request_id or self._identify(request)
+        if not self._quiet:
+            plan = self._plan(client, CLIENT)
+            if plan.tracing is not None:
+                entry.trace = self._trace(contexts.found(request.headers), plan.tracing)
         if self.tapped:
             self._tell((entry, True))
 
@@ -152,6 +157,8 @@ class MeshObserver:
         elif not entry.mirrored:
             self.metrics.request(entry)
         self._tell((entry, False))
+        if self._quiet:
+            return
         trace: Trace | None = entry.trace
         if trace is not None and trace.context.sampled:
             self._report(entry, trace)

@@ -8,7 +8,7 @@ traced, or logged. Sources: Istio's Telemetry API, pilot's tracing.go and teleme
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -74,6 +74,13 @@ class Plan:
     tracing: TracePlan | None = None
     logs: tuple[LogPlan, ...] = ()
     metrics: MetricPlan = MetricPlan()
+
+
+def quiet(settings: MeshSettings, telemetry: Sequence[Telemetry]) -> bool:
+    """Whether `plan` says for whomever that nothing is traced and nothing logged."""
+    return not (
+        telemetry or settings.default_tracing or settings.default_access_logging or settings.access_log_file
+    )
 
 
 def plan(settings: MeshSettings, telemetry: Iterable[Telemetry], workload: Workload, side: str) -> Plan:

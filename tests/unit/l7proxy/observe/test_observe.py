@@ -40,7 +40,7 @@ SERVER = Workload("10.0.0.2", 301, "shop", "orders-1", {"app": "orders"}, "Deplo
 WORLD = Workload("192.0.2.1", 9)
 
 
-@dataclass
+@dataclass(eq=False)
 class Backend:
     workload: Workload
     ip: str = "10.0.0.2"
