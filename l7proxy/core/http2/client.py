@@ -15,6 +15,7 @@ from typing import Any, Final
 from weft.l7proxy.core.http2 import frames
 from weft.l7proxy.core.http2.clientstream import REFUSED, ClientStream
 from weft.l7proxy.core.http2.connection import Connection
+from weft.l7proxy.core.http2.encoder import Line, pseudo
 from weft.l7proxy.core.http2.frames import StreamFault
 from weft.l7proxy.core.http2.heads import Malformed, ResponseHead, response_head, trailers
 from weft.l7proxy.core.http2.hpack import Oversize
@@ -27,7 +28,7 @@ _INFORMATIONAL: Final = 32  # 1xx heads before a final one: they pass whatever t
 
 
 class Client(Connection):
-    """`on_change`: called when `available`, `active` or `closing` may have changed."""
+    """`on_change`: called when `available`, `active` or `closing` may have changed otherwise than by `open`."""
 
     __slots__ = ("_going", "_local", "_next", "_opened", "_unbegun", "active", "on_change")
 
@@ -49,21 +50,23 @@ class Client(Connection):
     # What the pool asks
 
     def open(self, sink: ResponseSink) -> ClientStream:
-        stream = ClientStream(self, sink, not self._opened)
-        self._opened += 1
+        opened = self._opened
+        stream = ClientStream(self, sink, not opened)
+        self._opened = opened = opened + 1
         self.active += 1
         self._unbegun[stream] = None
-        if self._opened == self.limits.requests_per_connection or self._next >= frames.MAX_STREAM - 2 * self.active:
+        if opened == self.limits.requests_per_connection or opened >= frames.MAX_STREAM >> 1:
             self._going = True
-        if self.on_change is not None:
-            self.on_change()
+            if self.on_change is not None:
+                self.on_change()
         return stream
 
     @property
     def available(self) -> int:
         if self._going or self.dead:
             return 0
-        return max(0, self.peer_streams - self.active)
+        left = self.peer_streams - self.active
+        return left if left > 0 else 0
 
     @property
     def closing(self) -> bool:
@@ -84,26 +87,28 @@ class Client(Connection):
 
     # Streams
 
-    def begin_stream(self, stream: ClientStream, request: Request, headers: Headers) -> bool:
+    def begin_stream(self, stream: ClientStream, request: Request, line: Line) -> bool:
         """Gives it a number. False: it cannot be sent, and was told why."""
-        failure = self._why_not(request, headers)
         self._unbegun.pop(stream, None)
-        if failure is not None:
-            stream.open_in = stream.open_out = False
-            self.over(stream)
-            stream.let_go().failed(*failure)
-            return False
-        stream.id = self._next
-        self._next += 2
+        if request.upgrade or self.peer_list:
+            failure = self._why_not(request, line)
+            if failure is not None:
+                stream.open_in = stream.open_out = False
+                self.over(stream)
+                stream.let_go().failed(*failure)
+                return False
+        id = stream.id = self._next
+        self._next = id + 2
         stream.send_window, stream.receive_window = self.peer_window, self.own_window
-        self.streams[stream.id] = stream
+        self.streams[id] = stream
         return True
 
-    def _why_not(self, request: Request, headers: Headers) -> tuple[Failure, str] | None:
+    def _why_not(self, request: Request, line: Line) -> tuple[Failure, str] | None:
         if request.upgrade:
             return Failure.PROTOCOL, "an upgrade has no way over HTTP/2"
         if self.peer_list and self.peer_list < self.limits.head:
-            size = sum(map(len, chain.from_iterable(headers))) + 32 * len(headers)
+            fields = pseudo(line) + request.headers
+            size = sum(map(len, chain.from_iterable(fields))) + 32 * len(fields)
             if size > self.peer_list:
                 return Failure.OVERFLOW, "a head larger than the server takes"
         return None

@@ -33,33 +33,31 @@ _NOBODY: Final = _Nobody()
 class ClientStream(Stream):
     """`id` 0: opened, not requested as yet. `answered`: the final head has come."""
 
-    __slots__ = ("answered", "client", "fresh", "head_only", "informed", "sink")
+    __slots__ = ("answered", "fresh", "head_only", "informed", "sink")
 
+    connection: Client
     sink: ResponseSink
 
     def __init__(self, connection: Client, sink: ResponseSink, fresh: bool) -> None:
         Stream.__init__(self, connection, 0)
-        self.client, self.sink, self.fresh = connection, sink, fresh
+        self.sink, self.fresh = sink, fresh
         self.answered = self.head_only = False
         self.informed = 0
 
     @property
     def local(self) -> tuple[str, int]:
-        return self.client.local
+        return self.connection.local
 
     def request(self, request: Request, end: bool) -> None:
         if self.begun or not self.open_out:
             return
-        connection = self.client
-        headers = [(b":method", request.method), (b":scheme", request.scheme), (b":path", request.path)]
-        if request.authority:
-            headers.append((b":authority", request.authority))
-        headers += request.headers
-        if not connection.begin_stream(self, request, headers):
+        connection, method = self.connection, request.method
+        line = method, request.scheme, request.path, request.authority
+        if not connection.begin_stream(self, request, line):
             return
-        self.head_only = request.method == b"HEAD"
+        self.head_only = method == b"HEAD"
         self.begun, self.open_out = True, not end
-        connection.write_headers(self.id, headers, end)
+        connection.write_block(self.id, connection.encoder.encode_request(line, request.headers), end)
 
     def let_go(self) -> ResponseSink:
         """It is over: who stood behind it is to be told one last thing."""
@@ -72,7 +70,7 @@ class ClientStream(Stream):
             Stream.close(self, reason)
             return
         self.open_in = self.open_out = False
-        self.client.never_begun(self)
+        self.connection.never_begun(self)
 
     def deliver(self, data: bytes) -> None:
         if not self.answered or self.head_only:

@@ -25,6 +25,7 @@ _UNIQUE = frozenset(  # values that do not even come twice
 )
 _SHORT = 128  # bytes of a name that is remembered
 _LONG = 512  # bytes of a field that is never remembered
+_LEADS = 128  # request lines that are remembered
 _PATIENCE = 64  # blocks between two insertions that evict: a table that churns helps nobody
 
 
@@ -81,6 +82,17 @@ def _unindexed(name: bytes, value: bytes) -> bytes:
     return _starts[name] + (_SIZES[size] if size < _LONG else _number(size, 7, 0)) + value
 
 
+Line = tuple[bytes, bytes, bytes, bytes]
+
+
+def pseudo(line: Line) -> Headers:
+    method, scheme, path, authority = line
+    fields = [(b":method", method), (b":scheme", scheme), (b":path", path)]
+    if authority:
+        fields.append((b":authority", authority))
+    return fields
+
+
 class Encoder(dict[tuple[bytes, bytes], bytes]):
     """A dictionary of fields to their bytes as the table stands, which makes those that are missing.
 
@@ -92,6 +104,7 @@ class Encoder(dict[tuple[bytes, bytes], bytes]):
         "_entries",
         "_evicted",
         "_inserted",
+        "_leads",
         "_least",
         "_left",
         "_numbers",
@@ -102,12 +115,32 @@ class Encoder(dict[tuple[bytes, bytes], bytes]):
     def __init__(self) -> None:
         super().__init__()
         self._numbers: dict[tuple[bytes, bytes], int] = {}  # which insertion it was
+        self._leads: dict[Line, bytes] = {}
         self._seen: set[tuple[bytes, bytes]] = set()
         self._entries: deque[tuple[tuple[bytes, bytes], int]] = deque()
         self._room = self._left = DEFAULT_TABLE
         self._least = -1  # the smallest size since the last block; -1: nothing to tell
         self._inserted = self._blocks = 0
         self._evicted = -_PATIENCE
+
+    def encode_request(self, line: Line, headers: Headers) -> bytes:
+        """`line`: method, scheme, path and authority, which come again together."""
+        self._blocks += 1
+        lead = self._leads.get(line)
+        if lead is None:
+            lead = self._lead(line)
+        block = lead + b"".join(map(self.__getitem__, headers))
+        return block if self._least < 0 else self._size_update() + block
+
+    def _lead(self, line: Line) -> bytes:
+        """Kept once all of it is settled, until the table changes."""
+        fields = pseudo(line)
+        lead = b"".join(map(self.__getitem__, fields))
+        if all(map(self.__contains__, fields)):
+            if len(self._leads) >= _LEADS:
+                self._leads.clear()
+            self._leads[line] = lead
+        return lead
 
     def encode(self, headers: Headers) -> bytes:
         self._blocks += 1
@@ -177,6 +210,7 @@ class Encoder(dict[tuple[bytes, bytes], bytes]):
 
     def _insert(self, field: tuple[bytes, bytes]) -> None:
         """All other indices move by one: their bytes are made anew when they are wanted."""
+        self._leads.clear()
         for other in self._numbers:
             self.pop(other, None)
         size = len(field[0]) + len(field[1]) + OVERHEAD
@@ -189,6 +223,7 @@ class Encoder(dict[tuple[bytes, bytes], bytes]):
             self._evict()
 
     def _evict(self) -> None:
+        self._leads.clear()
         while self._left < 0:
             field, size = self._entries.popleft()
             self._left += size

@@ -11,7 +11,7 @@ from typing import Final
 
 from weft.l7proxy.core.http2 import frames
 from weft.l7proxy.core.http2.encoder import Encoder
-from weft.l7proxy.core.http2.frames import FRAME
+from weft.l7proxy.core.http2.frames import FRAME, HEADERS, pack
 from weft.l7proxy.core.http2.streams import Stream
 from weft.l7proxy.core.http2.turn import TURN
 from weft.l7proxy.core.limits import Limits
@@ -86,10 +86,12 @@ class Output:
             self._written_choked(len(data))
 
     def write_headers(self, stream: int, headers: Headers, end: bool) -> None:
-        block = self.encoder.encode(headers)
+        self.write_block(stream, self.encoder.encode(headers), end)
+
+    def write_block(self, stream: int, block: bytes, end: bool) -> None:
         size = len(block)
         if size <= FRAME:
-            self.out.append(frames.pack(0, size, frames.HEADERS, 5 if end else 4, stream) + block)
+            self.out.append(pack(0, size, HEADERS, 5 if end else 4, stream) + block)
         else:
             self.out.append(frames.headers(stream, block, end, self.largest))
         self.useful += 1

@@ -31,13 +31,14 @@ class ServerStream(Stream):
     """`begun`: the final head has gone. `patient`: it may be silent for long. `seen`, `since`: how much of the body
     there was when it was last looked at, and since when there is no more."""
 
-    __slots__ = ("head_only", "patient", "peer", "seen", "server", "since", "sink")
+    __slots__ = ("head_only", "patient", "peer", "seen", "since", "sink")
 
+    connection: Server
     sink: RequestSink
 
     def __init__(self, connection: Server, id: int, head: RequestHead, since: float) -> None:
         Stream.__init__(self, connection, id)
-        self.server, self.peer = connection, connection.peer
+        self.peer = connection.peer
         self.length, self.patient = head.length, head.patient
         self.head_only = head.method == b"HEAD"
         self.seen, self.since = 0, since
@@ -50,10 +51,10 @@ class ServerStream(Stream):
         if self.begun or not self.open_out:
             return
         self.begun = True
-        self.server.answers += 1
-        status = response.status
+        connection, status = self.connection, response.status
+        connection.answers += 1
         end = end or self.head_only or status == 204 or status == 304
-        self.connection.write_headers(self.id, response_fields(status, response.headers), end)
+        connection.write_headers(self.id, response_fields(status, response.headers), end)
         if end:
             self.sent_all()
 
@@ -71,7 +72,7 @@ class ServerStream(Stream):
         self.sink = NOBODY
 
     def close_after(self) -> None:
-        self.server.drain()
+        self.connection.drain()
 
     def deliver(self, data: bytes) -> None:
         self.sink.body(data)

@@ -108,8 +108,8 @@ class Stream:
         if trailers:
             connection.write_headers(self.id, trailers, True)
         elif connection.tail is self and connection.tail_at == len(out):
-            head = out[-2]  # our last DATA has not gone out: it can say the end itself
-            out[-2] = head[:4] + b"\x01" + head[5:]
+            # our last DATA has not gone out: it can say the end itself
+            out[-2] = pack(0, len(out[-1]), DATA, END_STREAM, self.id)
             connection.tail = None
         else:
             out.append(pack(0, 0, DATA, END_STREAM, self.id))
