@@ -34,14 +34,16 @@ def binary() -> str:
 
 
 def _fetch() -> str:
-    with tempfile.TemporaryDirectory() as folder:
+    FETCHED.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=FETCHED.parent) as folder:
         download = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", "prometheus"]
         done = subprocess.run(download, cwd=folder, capture_output=True, text=True)
         if done.returncode:
             subprocess.run(["apt-get", "update", "-q"], check=True, capture_output=True)
             subprocess.run(download, cwd=folder, check=True, capture_output=True)
         (package,) = Path(folder).glob("prometheus_*.deb")
-        subprocess.run(["dpkg", "-x", str(package), str(FETCHED)], check=True)
+        subprocess.run(["dpkg", "-x", str(package), f"{folder}/whole"], check=True)
+        Path(folder, "whole").rename(FETCHED)
     return str(FETCHED / "usr/bin/prometheus")
 
 
@@ -53,7 +55,7 @@ class Prometheus:
         url = f"http://127.0.0.1:{PORT}{path}?{urlencode(arguments)}"
         command = ["ip", "netns", "exec", self.netns, "curl", "-s", "-m", "10", url]
         told = subprocess.run(command, capture_output=True, text=True).stdout
-        return json.loads(told) if told else {}
+        return json.loads(told) if told.startswith("{") else {}  # while it starts it says so in words
 
     def query(self, text: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each series of an instant vector."""
