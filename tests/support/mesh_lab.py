@@ -74,9 +74,9 @@ class Mesh:
         assert done.returncode == 0, f"weft {' '.join(words)}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def status(self) -> str:
+    def status(self, *words: str) -> str:
         """`weft status`, whatever it thinks of the state."""
-        command = [str(Path(sys.executable).with_name("weft")), "status"]
+        command = [str(Path(sys.executable).with_name("weft")), "status", *words]
         environment = {**os.environ, "WEFT_RUN_DIR": f"/run/{self.name}"}
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30).stdout
 
@@ -199,14 +199,16 @@ def until(condition: Any, what: str, seconds: float = 10.0) -> Any:
 
 
 @contextlib.contextmanager
-def running(name: str, *texts: str, nodes: int = 2) -> Iterator[Mesh]:
+def running(name: str, *texts: str, nodes: int = 2, workers: int = 1) -> Iterator[Mesh]:
+    """`workers`: of each node's proxy."""
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         mesh = Mesh(name, Path(folder))
         mesh.weft("local", "down")
         clients = [CLIENT.format(name="client", node=1), CLIENT.format(name="client-far", node=nodes)]
         path = mesh._file((*clients, *texts))
         try:
-            mesh.weft("local", "up", "-f", str(path), "--nodes", str(nodes), timeout=120)
+            size = ("--nodes", str(nodes), "--proxy-workers", str(workers))
+            mesh.weft("local", "up", "-f", str(path), *size, timeout=120)
             yield mesh
         finally:
             mesh.weft("local", "down")
