@@ -139,7 +139,10 @@ class ClientCluster:
         backend = cast(Backend, endpoint)
         backend.end()
         self.circuit.end()
-        self._note(backend, status, failure)
+        if failure is None and 0 < status < 500 and self.group.detector is None:
+            backend.successes += 1
+        else:
+            self._note(backend, status, failure)
 
     def begin_retry(self) -> bool:
         return self.circuit.retry(self.settings)

@@ -96,7 +96,8 @@ class Group:
         return self.look.balancer.balance is Balance.HASH
 
     def pick(self, key: int | None, tried: Collection[object], allowed: Fit) -> Backend | None:
-        chosen = self._choose(key, allowed)
+        only = self._only
+        chosen = only.pick(key, allowed) if only is not None else self._choose(key, allowed)
         if chosen is None or not tried or self.hashes or chosen not in tried:
             return chosen
         return self._choose(key, lambda one: one not in tried and allowed(one)) or chosen

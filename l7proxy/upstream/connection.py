@@ -48,9 +48,6 @@ class Plumbing:
 class Owner(Protocol):
     """The pool."""
 
-    def changed(self, connection: Connection) -> None:
-        """What the codec can take has changed."""
-
     def lost(self, connection: Connection) -> None: ...
 
 
@@ -79,11 +76,6 @@ class Connection(asyncio.Protocol):
         self.carried = 0
         self.listed = self.retired = False
         self.data_received = codec.receive
-
-    def on_change(self) -> None:
-        owner = self._owner
-        if owner is not None:
-            owner.changed(self)
 
     def eof_received(self) -> bool:
         """The server said its last; the codec decides. True: our side stays open until it does."""

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Final, Protocol
 
 from weft.l7proxy.core.circuit import Circuit
@@ -141,19 +142,21 @@ class Pool:
     # to connections
 
     def _usable(self) -> Connection | None:
-        ready, most = self._ready, self._owner.settings.max_concurrent_streams
+        ready = self._ready
+        most = self._owner.settings.max_concurrent_streams if self.multiplexed else 0
         while ready:
             connection = ready[-1]
             codec = connection.codec
-            if codec.available > 0 and not (most and self.multiplexed and codec.active >= most):
+            if codec.available > 0 and not (most and codec.active >= most):
                 return connection
             ready.pop()
             connection.listed = False
         return None
 
     def _carry(self, connection: Connection, sink: ResponseSink) -> None:
-        settings = self._owner.settings
-        if not self._owner.circuit.begin(settings):
+        owner = self._owner
+        settings = owner.settings
+        if not owner.circuit.begin(settings):
             sink.failed(Failure.OVERFLOW, "too_many_requests")
             return
         upstream = connection.codec.open(sink)
@@ -204,7 +207,7 @@ class Pool:
         codec = self._make(transport, self._plumbing.limits, self._plumbing.now)
         connection = Connection(self, transport, codec, self._plumbing.now())
         self.connections[connection] = None
-        codec.on_change = connection.on_change
+        codec.on_change = partial(self.changed, connection)
         self.changed(connection)
         if self.draining:
             self.retire(connection)

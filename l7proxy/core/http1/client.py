@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from weft.l7proxy.core.http1 import responses
-from weft.l7proxy.core.http1.body import Body, UntilClose
+from weft.l7proxy.core.http1.body import Body, Fixed, UntilClose
 from weft.l7proxy.core.http1.call import Call
 from weft.l7proxy.core.http1.fields import Malformed
 from weft.l7proxy.core.limits import Limits
@@ -33,7 +33,7 @@ class Client:
         self._call: Call | None = None
         self._body: Body | None = None
         self._keep, self._carried = True, 0
-        self._closing = self._eof = self._running = self._paused = self._write_paused = False
+        self.closing = self._eof = self._running = self._paused = self._write_paused = False
         self._ended = self._finished = False  # of a tunnel: the way from the server, the way to it
         self._informational = 0
 
@@ -47,19 +47,15 @@ class Client:
 
     @property
     def available(self) -> int:
-        return 1 if self._state == IDLE and not self._closing else 0
+        return 1 if self._state == IDLE and not self.closing else 0
 
     @property
     def active(self) -> int:
         return 0 if self._call is None else 1
 
-    @property
-    def closing(self) -> bool:
-        return self._closing
-
     def close(self) -> None:
-        if not self._closing:
-            self._closing = True
+        if not self.closing:
+            self.closing = True
             if self._state == IDLE:
                 self._shut()
             self._changed()
@@ -127,7 +123,7 @@ class Client:
         self._carried -= 1
         if self._paused:
             self.resume()
-        if self._closing or self._buffer:
+        if self.closing or self._buffer:
             self._shut()
         if failure is not None:
             call.sink.failed(failure, detail)
@@ -157,7 +153,7 @@ class Client:
         if state == TUNNEL and self._call is not None:
             self._call.sink.response_body(data)
         elif state == IDLE:  # nobody asked
-            self._closing = True
+            self.closing = True
             self._shut()
             self._changed()
         return True
@@ -173,7 +169,7 @@ class Client:
         elif self._state == BODY and isinstance(self._body, UntilClose):
             self._complete()
         elif self._state == IDLE:
-            self._closing = True
+            self.closing = True
             self._shut()
             self._changed()
         elif self._state != CLOSED:
@@ -186,13 +182,10 @@ class Client:
         if not call.written:
             raise Malformed(502, "bytes before a request")
         stop = buffer.find(b"\r\n\r\n", self._scanned) + 4
-        if max(stop, len(buffer) if stop == 3 else 0) > self._limits.head:
-            raise Malformed(502, "head too long")
         if stop == 3:
-            if buffer.count(b"\n", self._scanned) != buffer.count(b"\r\n", max(self._scanned - 1, 0)):
-                raise Malformed(502, "a line that ends in LF alone")
-            self._scanned = max(len(buffer) - 3, 0)
-            return False
+            return self._wait_for_head(buffer)
+        if stop > self._limits.head:
+            raise Malformed(502, "head too long")
         response, body, keep, upgrade = responses.parse(buffer[:stop], call.method, self._limits)
         self._buffer, self._scanned = buffer[stop:], 0
         if response.status >= 200:
@@ -204,6 +197,14 @@ class Client:
             self._inform(call, response)
         return True
 
+    def _wait_for_head(self, buffer: bytes) -> bool:
+        if len(buffer) > self._limits.head:
+            raise Malformed(502, "head too long")
+        if buffer.count(b"\n", self._scanned) != buffer.count(b"\r\n", max(self._scanned - 1, 0)):
+            raise Malformed(502, "a line that ends in LF alone")
+        self._scanned = max(len(buffer) - 3, 0)
+        return False
+
     def _inform(self, call: Call, response: Response) -> None:
         self._informational += 1
         if self._informational > _INFORMATIONAL_MOST:
@@ -213,7 +214,7 @@ class Client:
     def _switch(self, call: Call, response: Response, upgrade: bytes) -> None:
         if not call.upgrade or upgrade != call.upgrade:
             raise Malformed(502, "a change of protocol that nobody asked for")
-        self._state, self._closing = TUNNEL, True
+        self._state, self.closing = TUNNEL, True
         call.tunnel()
         call.sink.response(response, False)
         self._changed()
@@ -223,8 +224,15 @@ class Client:
             self._complete(response)
             return
         self._state, self._body = BODY, body
-        response.more = body.brings(self._buffer)
+        buffer = self._buffer
+        response.more = body.brings(buffer)
         call.sink.response(response, False)
+        whole = type(body) is Fixed and len(buffer) == body.left and self._buffer is buffer
+        if whole and self._call is call and not self._paused:  # head and body in one read, as most are
+            self._buffer = b""
+            call.sink.response_body(buffer)
+            if self._call is call:
+                self._complete()
 
     def _read_body(self) -> bool:
         call, body, data = self._call, self._body, self._buffer
@@ -242,7 +250,7 @@ class Client:
         """The response is over. `response`: its head, where that is all of it."""
         call, body = self._call, self._body
         assert call is not None
-        reuse = self._keep and call.finished and not (self._buffer or self._closing or self._eof)
+        reuse = self._keep and call.finished and not (self._buffer or self.closing or self._eof)
         call.release()
         self._call = self._body = None
         if reuse:
@@ -250,7 +258,7 @@ class Client:
             if self._paused:
                 self.resume()
         else:
-            self._closing = True
+            self.closing = True
             self._shut(hard=not call.finished)
         if response is not None:
             call.sink.response(response, True)
@@ -263,7 +271,7 @@ class Client:
     def _fail(self, failure: Failure | None, detail: str) -> None:
         call = self._call
         self._call = self._body = None
-        self._state, self._buffer, self._closing = CLOSED, b"", True
+        self._state, self._buffer, self.closing = CLOSED, b"", True
         if call is not None:
             call.release()
             if failure is Failure.RESET and not call.written:
