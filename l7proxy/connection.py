@@ -70,7 +70,7 @@ class HttpConnection(asyncio.Protocol):
     def upgrade(self, request: Request, settings: bytes, rest: bytes) -> None:
         """From HTTP/1.1 to HTTP/2, as the client asked (RFC 7540, 3.2); the 101 is written."""
         shell, peer = self.shell, self.peer
-        peer.protocol = "http2"
+        peer.protocol, peer.upgraded = "http2", True
         value = urlsafe_b64encode(settings).rstrip(b"=")
         try:
             codec = http2.Server.upgrade(

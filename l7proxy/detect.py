@@ -63,13 +63,13 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: A request line, or a TLS client hello, longer than that is nobody's we know.
 MOST: Final = 16 << 10
 _LINE: Final = re.compile(rb"(?:\r?\n){0,4}[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [^\r\n]* HTTP/1\.[0-9]\r?\n")
-#: What may still become a request line: a method that the codec speaks, or the beginning of one. A client that sends
-#: anything else is not kept waiting for the rest of a line that it never meant to send.
+#: What may still become a request line: a method that the codec speaks, or the beginning of one. A client that
+#: sends anything else is not kept waiting for the rest of a line that it never meant to send.
 _BEGUN: Final = re.compile(rb"(?:\r?\n){0,4}(?:\r|([A-Z-]{1,16})( [^\r\n]*\r?)?)?\Z")
 _METHODS: Final = frozenset(
-    b"DELETE GET HEAD POST PUT CONNECT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND"
-    b" UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR LINK"
-    b" UNLINK SOURCE QUERY".split()
+    b"DELETE GET HEAD POST PUT CONNECT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND"
+    b" REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE"
+    b" MKCALENDAR LINK UNLINK SOURCE QUERY".split()
 )
 _BEGINNINGS: Final = frozenset(method[:size] for method in _METHODS for size in range(1, len(method) + 1))
 

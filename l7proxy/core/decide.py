@@ -259,7 +259,7 @@ class Exchange(Streaming):
         self.cluster = cluster
         entry.cluster, entry.destination = cluster.name, service
         self.sent = outgoing(request, self.plan, self._target)
-        self._protocol = protocol_of(cluster, request)
+        self._protocol = protocol_of(cluster, request, self.downstream.peer)
         self._key, self._cookie = cluster.hash_key(self.sent, self.downstream.peer)
         rule = self.plan.rule
         if rule is not None and rule.mirrors:
@@ -286,7 +286,8 @@ class Exchange(Streaming):
             return
         copy = Mirror(self.engine, cluster, self.client, self.sent, self.entry)
         whole = self._request_over and not self._pieces and self._trailers is None
-        copy.start(self.downstream.peer, protocol_of(cluster, self.request), self.plan.timeout, whole)
+        peer = self.downstream.peer
+        copy.start(peer, protocol_of(cluster, self.request, peer), self.plan.timeout, whole)
         for piece in self._pieces:
             copy.send(piece)
         if self._request_over and not whole:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from weft.l7proxy.core.headers import ATTEMPT_COUNT, HOP_HEADERS, ORIGINALS, without
 from weft.l7proxy.core.parties import Cluster
 from weft.l7proxy.core.plan import INBOUND, Plan, Target
-from weft.l7proxy.core.stream import Request
+from weft.l7proxy.core.stream import Peer, Request
 
 _REPLACED = HOP_HEADERS | ORIGINALS | {ATTEMPT_COUNT}
 _FIRST_TRY = (ATTEMPT_COUNT, b"1")
@@ -44,12 +44,13 @@ def outgoing(request: Request, plan: Plan, target: Target) -> Request:
     return sent
 
 
-def protocol_of(cluster: Cluster, request: Request) -> str:
-    """What to speak to the server. An upgrade is HTTP/1.1's, whatever the port says."""
+def protocol_of(cluster: Cluster, request: Request, peer: Peer) -> str:
+    """What to speak to the server. An upgrade is HTTP/1.1's, whatever the port says; a client that came by h2c's
+    upgrade did not know more of the server than one that speaks HTTP/1.1."""
     if request.upgrade:
         return "http1"
     declared, pool = cluster.protocol, cluster.policy.connection_pool
-    asked = "http2" if request.version == "2" else "http1"
+    asked = "http2" if request.version == "2" and not peer.upgraded else "http1"
     if pool is not None and pool.use_client_protocol:
         return asked
     if declared not in ("http1", "http2"):

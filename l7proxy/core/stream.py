@@ -121,11 +121,12 @@ class Peer:
     """The accepted connection that requests come on. `source`: the client's address; `destination`: what the client
     addressed (its original destination). Both (ip, port), v4-mapped addresses unmapped."""
 
-    __slots__ = ("destination", "id", "protocol", "source")
+    __slots__ = ("destination", "id", "protocol", "source", "upgraded")
 
     def __init__(self, source: tuple[str, int], destination: tuple[str, int], id: int = 0) -> None:
         self.source, self.destination, self.id = source, destination, id
         self.protocol = ""  # "http1", "http2", "tcp" once known
+        self.upgraded = False  # to HTTP/2, from HTTP/1.1: an offer of the client's, not what it needs
 
 
 class Downstream(Protocol):

@@ -304,8 +304,8 @@ def statuses(answers: list[Answer]) -> Counter[int]:
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_the_retry_table(ask: Asking, client: str) -> None:
-    """One bad answer, then good ones: 200 where the token fires on it. POST: of what is safe to repeat, one try more
-    is free where a kept connection turns out to be closed."""
+    """One bad answer, then good ones: 200 where the token fires on it. POST: of what is safe to repeat, a try
+    more is free where a kept connection turns out to be closed."""
     cases = [(at, token, event) for at, token in enumerate(TABLE) for event in EVENTS if event != "refused"]
 
     def tried(case: tuple[int, str, str]) -> str:

@@ -2,9 +2,9 @@
 
 The query says how it answers: `status=503`, `delay=0.5` (seconds), `times=2` (only the first two requests with that
 `key` are answered so, later ones with 200), `do=reset` (RST after the head was read), `do=close` (FIN), `do=hang`,
-`header=name:value` (in the answer), `size=N` (bytes of the answer), `only=POD` (the others answer 200). The answer is JSON: who answered and what was
-asked. `GET /count?key=K` tells how many requests with that key came. Told to end (SIGTERM) it goes on for half a second,
-as servers in a mesh do, for its clients learn of it a little later than it does.
+`header=name:value` (in the answer), `size=N` (bytes of the answer), `only=POD` (others answer 200). The answer is
+JSON: who answered and what was asked. `GET /count?key=K` tells how many requests with that key came. Told to end
+(SIGTERM) it goes on for half a second, as servers in a mesh do, for its clients learn of it later than it does.
 """
 
 from __future__ import annotations
