@@ -23,6 +23,7 @@ from weft.l7proxy.core.stream import Peer, Request, ServerCodec
 from weft.l7proxy.detect import Declared, Speech, client_hello, declared, http_speech, speech
 from weft.l7proxy.shell import MakeCodec, Shell
 from weft.l7proxy.tcp import Tunnel, reset
+from weft.policies.snapshot import ServicePortItem
 
 #: Seconds that a client has to speak before its server is asked whether it speaks first. Who speaks HTTP does so
 #: mostly with the handshake's last packet, and then no connection is made in vain.
@@ -30,6 +31,8 @@ GRACE: Final = 0.005
 #: Seconds that a connection without a request has when the worker drains.
 LAST_WORDS: Final = 1.0
 HIGH_WATER: Final = 64 << 10
+#: Endpoints of a service that are asked for policy before the first byte.
+ASKED: Final = 16
 
 
 class HttpConnection(asyncio.Protocol):
@@ -244,8 +247,19 @@ def port_declares(shell: Shell, peer: Peer) -> Declared:
     service = shell.world.service(host) if host else None
     for item in service.ports if service else ():
         if item.port == port:
-            return declared(item.name, item.app_protocol)
+            says = declared(item.name, item.app_protocol)
+            return Declared.NOTHING if says is Declared.TCP and _judged(shell, peer, item) else says
     return Declared.NOTHING
+
+
+def _judged(shell: Shell, peer: Peer, port: ServicePortItem) -> bool:
+    """Policy that judges requests says what a port speaks, whatever its service calls it. Of the endpoints some are
+    asked: one that is judged and was not gets no tunnel."""
+    world, (ip, number) = shell.world, peer.destination
+    client = world.workload(peer.source[0])
+    asked = [(ip, number)] if world.workload(ip).namespace else [(b.ip, b.port) for b in port.backends[:ASKED]]
+    permits = (world.permit(client, world.workload(backend), at) for backend, at in asked)
+    return any(permit.judges for permit in permits)
 
 
 def _taken_from(transport: asyncio.Transport) -> socket.socket | None:

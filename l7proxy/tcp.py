@@ -261,8 +261,7 @@ class Tunnel:
 
     def _allowed(self, endpoint: Endpoint) -> bool:
         permit = self._shell.world.permit(self._client, endpoint.workload, endpoint.port)
-        judged = [limits for limits in (permit.egress, permit.ingress) if limits is not None and not limits.lifted]
-        if not permit.allowed or judged:
+        if not permit.allowed or permit.judges:
             self._denied = permit
             return False
         return True

@@ -61,6 +61,11 @@ class Permit:
     denied_by: tuple[str, ...] = ()
     reports_destination: bool = True  # no other proxy comes after this one: it reports for the server, too
 
+    @property
+    def judges(self) -> bool:
+        """Whether there are limits on requests, so that nothing else may pass."""
+        return any(limits is not None and not limits.lifted for limits in (self.egress, self.ingress))
+
 
 class World(Protocol):
     """The snapshot in force, as the exchange asks it. Answers are remembered until what they rest on changes.
