@@ -17,6 +17,7 @@ from typing import Final
 import uvloop
 
 from weft.l7proxy import privileges
+from weft.l7proxy.core import http2
 from weft.l7proxy.worker import VERSION, Options, Plain, Worker
 
 _PR_SET_DUMPABLE: Final = 4
@@ -44,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _serve(options: Options) -> int:
-    worker = Worker(options, asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    http2.share_writes(loop.call_soon)
+    worker = Worker(options, loop)
     privileges.drop()
     gc.collect()
     gc.freeze()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import hostile_http2 as raw
 from h2_peers import frames_of, of_kind
 from h2_relay import Relay
+from weft.l7proxy.core.http2 import share_writes
+from weft.l7proxy.core.stream import Failure
 
 GRPC = [*raw.POST, (b"te", b"trailers"), (b"content-type", b"application/grpc")]
 HEAD = [(b":status", b"200"), (b"content-type", b"application/grpc")]
@@ -137,3 +140,48 @@ def test_nothing_is_left_for_the_garbage_collector(relay: Relay, end: str) -> No
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+# Turns that share their writes
+
+
+@pytest.fixture
+def soon() -> Iterator[list[Callable[[], object]]]:
+    """What a loop was asked to call once it has read what there is."""
+    asked: list[Callable[[], object]] = []
+    share_writes(asked.append)
+    yield asked
+    share_writes(None)
+    while asked:
+        asked.pop()()
+
+
+def test_requests_that_are_read_one_after_the_other_are_one_write(
+    relay: Relay, soon: list[Callable[[], object]]
+) -> None:
+    for stream in (1, 3, 5):
+        relay.front.receive(call(stream, b"m"))
+    assert not relay.back_wire.written and len(soon) == 1
+    soon.pop()()
+    assert len(relay.back_wire.written) == 1
+    assert [id for _, _, id, _ in frames_of(relay.back_wire.take())] == [1, 1, 3, 3, 5, 5]
+
+
+def test_nobody_waits_for_more_than_a_few(relay: Relay, soon: list[Callable[[], object]]) -> None:
+    for stream in range(1, 17, 2):
+        relay.front.receive(call(stream, b"m"))
+    assert len(relay.back_wire.written) == 1 and len(soon) == 1
+    soon.pop()()
+    assert len(relay.back_wire.written) == 1, "nothing was left"
+    relay.front.receive(call(17, b"m"))
+    assert len(relay.back_wire.written) == 1 and len(soon) == 1
+
+
+def test_what_was_not_written_of_a_lost_connection_is_not_written(
+    relay: Relay, soon: list[Callable[[], object]]
+) -> None:
+    relay.front.receive(call(1, b"m"))
+    relay.back.lost(Failure.RESET)
+    soon.pop()()
+    assert not relay.back_wire.written
+    assert len(relay.front_wire.written) == 1, "the others' is"
