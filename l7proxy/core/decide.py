@@ -96,12 +96,14 @@ class Exchange(Streaming):
         elif chosen.rule is None:
             self._unrouted(chosen.route.grpc)
         else:
-            plan = chosen.plan or plan_of(chosen)
+            plan: Plan = chosen.plan or plan_of(chosen)
             self._use(plan)
-            if plan.plain:
-                self._to_target(self._drawn())
-            else:
+            if not plan.plain:
                 self._consider(plan)
+            elif len(plan.targets) == 1:
+                self._to_target(plan.targets[0])
+            else:
+                self._to_target(self._drawn())
 
     def _unrouted(self, of_grpc: bool) -> None:
         self._use(ROUTELESS)
@@ -125,9 +127,8 @@ class Exchange(Streaming):
 
     def _use(self, plan: Plan) -> None:
         """The plan, and what the request itself asks of timeouts and retries."""
-        self.plan, self.retry, entry = plan, plan.retry, self.entry
+        self.plan, self.retry, self._timeout, entry = plan, plan.retry, plan.timeout, self.entry
         entry.route = plan.name
-        self._timeout = plan.timeout
         head = self.request.named
         assert head is not None
         if entry.grpc and b"grpc-timeout" in head:
@@ -258,20 +259,19 @@ class Exchange(Streaming):
         entry, request = self.entry, self.request
         self.cluster = cluster
         entry.cluster, entry.destination = cluster.name, service
-        self.sent = outgoing(request, self.plan, self._target)
-        self._protocol = protocol_of(cluster, request, self.downstream.peer)
-        self._key, self._cookie = cluster.hash_key(self.sent, self.downstream.peer)
-        rule = self.plan.rule
-        if rule is not None and rule.mirrors:
+        plan, peer = self.plan, self.downstream.peer
+        self.sent = outgoing(request, plan, self._target)
+        self._protocol = protocol_of(cluster, request, peer)
+        self._key, self._cookie = cluster.hash_key(self.sent, peer)
+        if not plan.plain:
             self._mirror()
-        if self._request_over:
+        if self._request_over and (self._timeout or not self._starting):
             self.request_complete(self._ended if self._starting else self.engine.now())
         self.attempt()
 
     def _mirror(self) -> None:
         rule = self.plan.rule
-        assert rule is not None
-        for wanted in rule.mirrors:
+        for wanted in rule.mirrors if rule is not None else ():
             if not fault.hits(wanted.percent, self.engine.draw):
                 continue
             try:

@@ -143,6 +143,8 @@ class Pool:
 
     def _usable(self) -> Connection | None:
         ready = self._ready
+        if not ready:
+            return None
         most = self._owner.settings.max_concurrent_streams if self.multiplexed else 0
         while ready:
             connection = ready[-1]

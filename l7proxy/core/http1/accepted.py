@@ -101,7 +101,11 @@ class Accepted:
         self._answer = self._sink = None
         self._body_paused = False
         if self._state == WAIT:
-            self._turn()
+            if self.keep:  # as `_turn`
+                self._progress += 1
+                self._begun, self._state = False, HEAD
+            else:
+                self._turn()
             if self._running or not (self._buffer or self._held or self._eof):
                 return
         elif self._state == BODY and self.keep:

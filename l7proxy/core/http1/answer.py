@@ -127,7 +127,8 @@ class Answer:
         if self._held or last:
             last, self._held = self._held + last, b""
             server.transport.write(last)
-        self._over(server)
+        self._server = None
+        server.answered()
 
     def _over(self, server: Accepted) -> None:
         self._server = None

@@ -134,8 +134,9 @@ class Client:
     def _run(self) -> None:
         self._running = True
         try:
-            while self._buffer and not self._paused and self._step():
-                pass
+            while self._buffer and not self._paused:
+                if not (self._read_head() if self._state == HEAD else self._step()):
+                    break
             if self._eof and not (self._buffer and self._paused):
                 self._at_eof()
         except Malformed as wrong:
@@ -145,8 +146,6 @@ class Client:
 
     def _step(self) -> bool:
         state = self._state
-        if state == HEAD:
-            return self._read_head()
         if state == BODY:
             return self._read_body()
         data, self._buffer = self._buffer, b""

@@ -56,8 +56,9 @@ class Server(Accepted):
     def _run(self) -> None:
         self._running = True
         try:
-            while self._buffer and self._step():
-                pass
+            while self._buffer:
+                if not (self._read_head() if self._state == HEAD else self._step()):
+                    break
             if self._eof:
                 self._at_eof()
         finally:
@@ -67,8 +68,6 @@ class Server(Accepted):
 
     def _step(self) -> bool:
         state = self._state
-        if state == HEAD:
-            return not self._write_paused and self._read_head()
         if state == BODY:
             return not self._body_paused and self._read_body()
         if state == TUNNEL:
@@ -92,6 +91,8 @@ class Server(Accepted):
             self._close()
 
     def _read_head(self) -> bool:
+        if self._write_paused:
+            return False
         buffer = self._buffer
         if buffer[0] < 33:  # llhttp passes over whatever CR and LF; we, over a few CRLF
             return self._skip_empty_line(buffer)
