@@ -20,10 +20,14 @@ RING: Final = 1024
 #: Records in one message, twenty of which go a second: making one takes some 10 us, for which all requests wait.
 #: Beyond that rate flows are a sample (the rest is told as lost), and metrics count all.
 BATCH: Final = 50
+#: Items that wait as they are. Of more the records are made at once: those are cut, and an item holds whole heads,
+#: 60 KiB of a stranger's.
+WHOLE: Final = 2 * BATCH
 
 
 class Ring:
-    """`make` turns an item into a record; it is called when the record is sent, not when it is added."""
+    """`make` turns an item into a record; it is called when the record is sent, not when it is added, unless many
+    wait."""
 
     def __init__(self, make: Callable[[Any], pb.Record], size: int = RING) -> None:
         self._make = make
@@ -36,7 +40,7 @@ class Ring:
             self.lost += 1
             self.lost_ever += 1
         else:
-            self._items.append(item)
+            self._items.append(item if len(self._items) < WHOLE else self._make(item))
 
     def __len__(self) -> int:
         return len(self._items)
@@ -48,7 +52,9 @@ class Ring:
         items, lost = self._items, self.lost
         count = min(len(items), BATCH)
         self.lost = 0
-        return pb.Records(records=[self._make(items.popleft()) for _ in range(count)], lost=lost)
+        waiting = [items.popleft() for _ in range(count)]
+        records = [item if isinstance(item, pb.Record) else self._make(item) for item in waiting]
+        return pb.Records(records=records, lost=lost)
 
 
 class Counter:

@@ -24,6 +24,9 @@ BOUNDS: Final = (
 )  # fmt: skip
 UNKNOWN: Final = "unknown"
 MAX_CELLS: Final = 20_000
+#: Destinations that nothing but a client's authority names: its to invent, so they shall not use up all cells.
+MAX_NAMED: Final = 500
+MAX_NAME: Final = 255
 #: Numbers below it are those of the worker's own series.
 FIRST_NUMBER: Final = 1 << 24
 
@@ -80,6 +83,7 @@ class Metrics:
         self._by_key: dict[tuple[object, ...], Cell] = {}
         self._cells: dict[tuple[object, ...], Cell] = {}
         self._touched: list[Cell] = []
+        self._names: set[str] = set()
         self._next = FIRST_NUMBER
 
     # on the request's way
@@ -168,6 +172,15 @@ class Metrics:
         self._by_key.clear()
         self._cells.clear()
 
+    def _named(self, entry: Entry) -> str:
+        """By nobody but the client."""
+        name = entry.authority.decode("latin-1")
+        if name not in self._names:
+            if len(self._names) >= MAX_NAMED or len(name) > MAX_NAME:
+                return UNKNOWN
+            self._names.add(name)
+        return name or UNKNOWN
+
     @staticmethod
     def _reporters(entry: Entry, client: Workload | None, server: Workload | None) -> tuple[str, ...]:
         """A client that nobody knows reports nothing; a request that reached no server is its client's to
@@ -186,7 +199,7 @@ class Metrics:
             **_party("source", client, self._mesh.cluster),
             **_party("destination", server, self._mesh.cluster),
         }
-        labels["destination_service"] = _host(entry)
+        labels["destination_service"] = _host(entry) or self._named(entry)
         labels["destination_service_name"] = name
         labels["destination_service_namespace"] = namespace
         labels["request_protocol"] = "tcp" if tcp else "grpc" if entry.grpc else "http"
@@ -302,9 +315,9 @@ def _zero(cell: Cell) -> None:
 
 
 def _host(entry: Entry) -> str:
-    """Of the service that a route chose, else that was addressed, else whatever the client called it."""
+    """Of the service that a route chose, else that was addressed; "": none was."""
     chosen = entry.cluster.rpartition("|")[2] if "|" in entry.cluster else ""
-    return chosen or entry.host or entry.authority.decode("latin-1") or UNKNOWN
+    return chosen or entry.host
 
 
 def _service(entry: Entry) -> tuple[str, str]:

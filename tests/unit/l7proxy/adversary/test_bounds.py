@@ -1,0 +1,65 @@
+"""What one client can make the proxy hold: bounded, whatever it sends and however often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from weft.l7proxy.core.parties import Workload
+from weft.l7proxy.core.record import Entry
+from weft.l7proxy.observe.metrics import MAX_NAMED, UNKNOWN, Mesh, Metrics
+from weft.l7proxy.observe.observer import told
+from weft.l7proxy.observe.telemetry import MetricPlan
+from weft.l7proxy.reports import BATCH, RING, WHOLE, Ring
+from weft.policies.wire.pb import proxy_pb2 as pb
+
+
+@dataclass(eq=False)
+class Outside:
+    ip: str
+    port: int
+    workload: Workload
+
+
+CLIENT = Workload("10.0.0.1", 300, "shop", "client-1", {"app": "client"}, "Deployment", "client", local=True)
+
+
+def entry(number: int = 0, **fields: Any) -> Entry:
+    made = Entry(float(number), 0.0)
+    made.client, made.status, made.id = CLIENT, 200, number
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_records_that_wait_hold_no_whole_heads() -> None:
+    """While no daemon takes them, a thousand heads of 60 KiB would wait."""
+    ring = Ring(told)
+    for number in range(2 * RING):
+        head = [(b"x-bomb", b"x" * 60_000), (b"user-agent", b"u" * 60_000)]
+        ring.add((entry(number, headers=head, path=b"/" + b"p" * 16_000), False))
+    waiting = list(ring._items)
+    assert len(waiting) == RING and ring.lost_ever == RING
+    made = [item for item in waiting if isinstance(item, pb.Record)]
+    assert len(made) == RING - WHOLE
+    assert sum(item.ByteSize() for item in made) < 8 << 20
+    seen = []
+    while (records := ring.take()) is not None:
+        assert len(records.records) <= BATCH
+        seen += [record.id for record in records.records]
+    assert seen == list(range(RING)), "each once, in their order"
+
+
+def test_names_that_a_client_invents_do_not_use_up_the_metrics() -> None:
+    metrics = Metrics(Mesh(lambda workload, side: MetricPlan()))
+    for number in range(3 * MAX_NAMED):
+        server = Workload(f"198.51.{number >> 8}.{number & 255}", 9)
+        endpoint = Outside(server.ip, 80, server)
+        authority = b"invented-%d.example" % number
+        metrics.request(entry(endpoint=endpoint, cluster="PassthroughCluster", authority=authority))
+    named = {cell.labels[""]["destination_service"] for cell in metrics._cells.values()}
+    assert len(named) == MAX_NAMED + 1 and UNKNOWN in named
+    assert len(metrics._cells) <= MAX_NAMED + 1 and not metrics.forgotten
+    metrics.request(entry(host="api.shop.svc.cluster.local", service="shop/api"))
+    served = {cell.labels[""]["destination_service_name"] for cell in metrics._cells.values()}
+    assert "api" in served, "services are told of as before"
