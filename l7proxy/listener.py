@@ -2,7 +2,8 @@
 
 The kernel gives the socket connections to anybody (bpf_sk_assign), so the accepted socket's own address is what the
 client addressed. The mark is inherited. A connection that was addressed to the listener itself comes from nobody's
-client: it would be sent to the proxy again, so it is refused and counted.
+client: it would be sent to the proxy again, so it is refused and counted. So is one of a client that has as many
+as one may have: descriptors and memory are all clients'.
 """
 
 from __future__ import annotations
@@ -94,6 +95,9 @@ class _Arriving(asyncio.Protocol):
             transport.abort()  # gone already
         elif destination == own.address:
             shell.counted["refused_loop"] += 1
+            reset(transport)
+        elif shell.crowded(source[0]):
+            shell.counted["refused_crowd"] += 1
             reset(transport)
         else:
             accepted = Accepted(shell, Peer(source, destination, shell.accepted))

@@ -16,6 +16,7 @@ import gc
 import logging
 import os
 import random
+import resource
 import signal
 import socket
 import time
@@ -38,7 +39,7 @@ from weft.l7proxy.listener import Listener, listening, transparent_listeners
 from weft.l7proxy.observe.live import Telling
 from weft.l7proxy.reports import Counts
 from weft.l7proxy.resolver import Resolver
-from weft.l7proxy.shell import Shell
+from weft.l7proxy.shell import MOST_OF_ONE, Shell
 from weft.l7proxy.tcp import Tunnel
 from weft.l7proxy.world import SnapshotWorld
 from weft.policies import delta
@@ -116,6 +117,7 @@ class Worker:
             http1.Server,
             http2.Server,
         )
+        self.shell.most_of_one = min(MOST_OF_ONE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self.feed = Feed(options.daemon, self, self.counts, self.telling.ring)
         self.setup = pb.Setup()
         self.started = self._abandoned = self._drained = time.monotonic()
@@ -326,6 +328,7 @@ class Worker:
             self.shell.loop.call_later(TICK, self._tick)
 
     def _each_second(self, now: float) -> None:
+        self.shell.count_clients()
         for connection in list(self.shell.open):
             connection.tick(now)
             if self.shell.draining and now - self._drained > PROMISED:

@@ -7,10 +7,12 @@ from typing import Any
 
 from weft.l7proxy.core.parties import Workload
 from weft.l7proxy.core.record import Entry
+from weft.l7proxy.core.stream import Peer
 from weft.l7proxy.observe.metrics import MAX_NAMED, UNKNOWN, Mesh, Metrics
 from weft.l7proxy.observe.observer import told
 from weft.l7proxy.observe.telemetry import MetricPlan
 from weft.l7proxy.reports import BATCH, RING, WHOLE, Ring
+from weft.l7proxy.shell import Shell
 from weft.policies.wire.pb import proxy_pb2 as pb
 
 
@@ -19,6 +21,11 @@ class Outside:
     ip: str
     port: int
     workload: Workload
+
+
+@dataclass(eq=False)
+class Connected:
+    peer: Peer
 
 
 CLIENT = Workload("10.0.0.1", 300, "shop", "client-1", {"app": "client"}, "Deployment", "client", local=True)
@@ -63,3 +70,26 @@ def test_names_that_a_client_invents_do_not_use_up_the_metrics() -> None:
     metrics.request(entry(host="api.shop.svc.cluster.local", service="shop/api"))
     served = {cell.labels[""]["destination_service_name"] for cell in metrics._cells.values()}
     assert "api" in served, "services are told of as before"
+
+
+def test_one_client_has_no_more_connections_than_one_may_and_others_have_theirs() -> None:
+    shell = Shell(*[None] * 11)  # type: ignore[list-item]
+    shell.most_of_one = 10
+
+    def arrives(ip: str) -> bool:
+        if shell.crowded(ip):
+            return False
+        shell.open.add(Connected(Peer((ip, 1), ("10.9.0.1", 80))))  # type: ignore[arg-type]
+        return True
+
+    assert [arrives("10.0.0.1") for _ in range(25)].count(True) == 10
+    assert [arrives("10.0.0.2") for _ in range(25)].count(True) == 10
+    shell.count_clients()
+    assert not arrives("10.0.0.1")
+    for one in [one for one in shell.open if one.peer.source[0] == "10.0.0.1"][:3]:
+        shell.open.discard(one)
+    shell.count_clients()
+    assert [arrives("10.0.0.1") for _ in range(5)].count(True) == 3, "those that ended make room"
+    shell.open.clear()
+    shell.count_clients()
+    assert arrives("10.0.0.1")
