@@ -121,7 +121,7 @@ def test_a_real_prometheus_answers_the_queries_that_people_copy(mesh: Mesh, tmp_
         mesh.get(client, f"http://{host}/?delay=0.05&status=500")
     targets = ["172.30.0.1:9962", "172.30.0.2:9962"]
     with prometheus.running(f"{NAME}-node-1", targets, tmp_path) as server:
-        until(lambda: len(server.query("istio_requests_total")) >= 8, "the first scrapes", 20)
+        server.wait_for("istio_requests_total", 8)
         time.sleep(2.5)
         slowest = {near: 0.0, far: 0.0}  # milliseconds, as their clients saw it
         for client, host in (("client", near), ("client-far", far)):

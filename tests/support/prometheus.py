@@ -65,8 +65,18 @@ class Prometheus:
 
     def scraped(self) -> list[dict[str, Any]]:
         """The targets that answered their last scrape."""
-        targets = self._get("/api/v1/targets").get("data", {}).get("activeTargets", [])
-        return [each for each in targets if each["health"] == "up"]
+        return [each for each in self.targets() if each["health"] == "up"]
+
+    def targets(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/api/v1/targets").get("data", {}).get("activeTargets", [])
+        return found
+
+    def wait_for(self, text: str, series: int, seconds: float = 20) -> None:
+        """Until a query has so many; AssertionError with what there is."""
+        end = time.monotonic() + seconds
+        while len(found := self.query(text)) < series:
+            assert time.monotonic() < end, (found, [(each["health"], each["lastError"]) for each in self.targets()])
+            time.sleep(0.2)
 
 
 @contextlib.contextmanager
