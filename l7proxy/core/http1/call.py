@@ -16,18 +16,26 @@ if TYPE_CHECKING:
 
 
 class Call:
-    __slots__ = ("_client", "_held", "_left", "_mode", "finished", "fresh", "method", "sink", "upgrade", "written")
+    __slots__ = (
+        "_client",
+        "_held",
+        "_left",
+        "_mode",
+        "finished",
+        "fresh",
+        "local",
+        "method",
+        "sink",
+        "upgrade",
+        "written",
+    )
 
     def __init__(self, client: Client, sink: ResponseSink, fresh: bool) -> None:
         self._client: Client | None = client
-        self.sink, self.fresh = sink, fresh
+        self.sink, self.fresh, self.local = sink, fresh, client.local
         self.method = self.upgrade = b""
         self.written = self.finished = False  # the head; the whole request
         self._mode, self._left, self._held = writer.NONE, 0, b""
-
-    @property
-    def local(self) -> tuple[str, int]:
-        return self._client.local if self._client is not None else ("", 0)
 
     def request(self, request: Request, end: bool) -> None:
         client = self._client

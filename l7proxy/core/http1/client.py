@@ -22,7 +22,8 @@ _INFORMATIONAL_MOST = 32  # 1xx of one request: no server needs more, and each c
 
 
 class Client:
-    """`on_change()`: `available`, `active` or `closing` changed. `local`: set by who connected, for the record."""
+    """`on_change()`: `available`, `active` or `closing` changed. `local`: set by who connected, for the record.
+    `available`: 1 while it is IDLE and not closing."""
 
     def __init__(self, transport: Transport, limits: Limits, now: Callable[[], float]) -> None:
         self.transport = transport
@@ -33,6 +34,7 @@ class Client:
         self._call: Call | None = None
         self._body: Body | None = None
         self._keep, self._carried = True, 0
+        self.available = 1
         self.closing = self._eof = self._running = self._paused = self._write_paused = False
         self._ended = self._finished = False  # of a tunnel: the way from the server, the way to it
         self._informational = 0
@@ -41,13 +43,9 @@ class Client:
 
     def open(self, sink: ResponseSink) -> Call:
         call = self._call = Call(self, sink, self._carried == 0)
-        self._state, self._keep, self._informational = HEAD, True, 0
+        self._state, self._keep, self._informational, self.available = HEAD, True, 0, 0
         self._carried += 1
         return call
-
-    @property
-    def available(self) -> int:
-        return 1 if self._state == IDLE and not self.closing else 0
 
     @property
     def active(self) -> int:
@@ -119,7 +117,7 @@ class Client:
         if call is None:
             return
         call.release()
-        self._call, self._state = None, IDLE
+        self._call, self._state, self.available = None, IDLE, 1
         self._carried -= 1
         if self._paused:
             self.resume()
@@ -253,7 +251,7 @@ class Client:
         call.release()
         self._call = self._body = None
         if reuse:
-            self._state = IDLE
+            self._state, self.available = IDLE, 1
             if self._paused:
                 self.resume()
         else:
@@ -270,7 +268,7 @@ class Client:
     def _fail(self, failure: Failure | None, detail: str) -> None:
         call = self._call
         self._call = self._body = None
-        self._state, self._buffer, self.closing = CLOSED, b"", True
+        self._state, self._buffer, self.closing, self.available = CLOSED, b"", True, 0
         if call is not None:
             call.release()
             if failure is Failure.RESET and not call.written:
@@ -281,7 +279,7 @@ class Client:
 
     def _shut(self, hard: bool = False) -> None:
         """`hard`: what is left to be sent is not wanted any more."""
-        self._state, self._buffer = CLOSED, b""
+        self._state, self._buffer, self.available = CLOSED, b"", 0
         call, self._call = self._call, None
         if call is not None:
             call.release()

@@ -50,6 +50,8 @@ class _Lines(dict[tuple[bytes, bytes], bytes]):
         line = b"" if field[0] in _OURS else b"%b: %b\r\n" % field
         if line and (line.count(b"\n") != 1 or line.count(b"\r") != 1 or b"\0" in line):
             raise Unsafe
+        if field[0] in _UNIQUE:
+            return line
         mark = hash(field)
         if mark in self._marks:
             if len(line) <= _SHORT:
@@ -63,6 +65,7 @@ class _Lines(dict[tuple[bytes, bytes], bytes]):
         return line
 
 
+_UNIQUE = frozenset((b"x-request-id", b"traceparent"))  # they do not come twice
 _LINES_MOST, _MARKS, _SHORT = 2048, 8192, 512
 _line = _Lines().__getitem__
 
