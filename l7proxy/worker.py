@@ -37,6 +37,7 @@ from weft.l7proxy.detect import Declared
 from weft.l7proxy.feed import Feed
 from weft.l7proxy.listener import Listener, listening, transparent_listeners
 from weft.l7proxy.observe.live import Telling
+from weft.l7proxy.overload import Overload
 from weft.l7proxy.reports import Counts
 from weft.l7proxy.resolver import Resolver
 from weft.l7proxy.shell import MOST_OF_ONE, Shell
@@ -117,6 +118,7 @@ class Worker:
             http1.Server,
             http2.Server,
         )
+        self.overload = Overload(self.shell, lambda: [one.client.ip for one in self.engine.active])
         self.shell.most_of_one = min(MOST_OF_ONE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self.feed = Feed(options.daemon, self, self.counts, self.telling.ring)
         self.setup = pb.Setup()
@@ -329,6 +331,7 @@ class Worker:
 
     def _each_second(self, now: float) -> None:
         self.shell.count_clients()
+        self.overload.tick()
         for connection in list(self.shell.open):
             connection.tick(now)
             if self.shell.draining and now - self._drained > PROMISED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from weft.l7proxy.core.parties import Workload
@@ -11,6 +12,7 @@ from weft.l7proxy.core.stream import Peer
 from weft.l7proxy.observe.metrics import MAX_NAMED, UNKNOWN, Mesh, Metrics
 from weft.l7proxy.observe.observer import told
 from weft.l7proxy.observe.telemetry import MetricPlan
+from weft.l7proxy.overload import MOST_MEMORY, ORDINARY, Overload, resident
 from weft.l7proxy.reports import BATCH, RING, WHOLE, Ring
 from weft.l7proxy.shell import Shell
 from weft.policies.wire.pb import proxy_pb2 as pb
@@ -93,3 +95,30 @@ def test_one_client_has_no_more_connections_than_one_may_and_others_have_theirs(
     shell.open.clear()
     shell.count_clients()
     assert arrives("10.0.0.1")
+
+
+def test_before_memory_is_at_its_end_the_heaviest_client_is_cut_and_nobody_else() -> None:
+    cut: list[str] = []
+
+    class Open(Connected):
+        def reset(self) -> None:
+            cut.append(self.peer.source[0])
+
+    shell = Shell(*[None] * 11)  # type: ignore[list-item]
+    shell.loop = SimpleNamespace(call_later=lambda seconds, action: action())  # type: ignore[assignment]
+    for ip, count in (("10.0.0.1", ORDINARY + 50), ("10.0.0.2", 20)):
+        shell.open.update(Open(Peer((ip, 1), ("10.9.0.1", 80))) for _ in range(count))  # type: ignore[misc]
+    memory = [MOST_MEMORY - 1]
+    overload = Overload(shell, lambda: ["10.0.0.2"] * 100, lambda: memory[0])
+    overload.tick()
+    assert not cut
+    memory[0] = MOST_MEMORY
+    overload.tick()
+    assert set(cut) == {"10.0.0.1"} and shell.counted["overload_cut"] == ORDINARY + 50
+    shell.open = {one for one in shell.open if one.peer.source[0] != "10.0.0.1"}
+    overload.tick()
+    assert set(cut) == {"10.0.0.1"}, "an ordinary share is nobody's fault"
+
+
+def test_the_process_knows_what_it_holds() -> None:
+    assert 5 << 20 < resident() < 4 << 30
