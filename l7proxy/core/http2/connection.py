@@ -76,25 +76,37 @@ class Connection(Ledger):
     def receive(self, data: bytes) -> None:
         if self.dead:
             return
-        if self.pending:
-            self.pending += data
-            if len(self.pending) < self.need:
-                return
-            data = bytes(self.pending)
-            self.pending.clear()
         TURN.depth += 1
         try:
-            at = self._frames(data)
-            if at < len(data) and not self.dead:
-                self.pending += data[at:]
-                self.pending_since = self.now()
+            at = self._completed(data) if self.pending else 0
+            if at >= 0 and not self.dead:
+                at = self._frames(data, at)
+                if at < len(data) and not self.dead:
+                    self.pending += data[at:]
+                    self.pending_since = self.now()
         except Fault as fault:
             self.fail(fault.reason, fault.detail)
         finally:
             TURN.leave()
 
-    def _frames(self, data: bytes) -> int:
-        at, size = 0, len(data)
+    def _completed(self, data: bytes) -> int:
+        """The frame that waits for its rest: only its own bytes are put together, for what follows may be much.
+        Where the next one begins in `data`; -1: there is no more of it."""
+        at, pending = 0, self.pending
+        while pending and not self.dead:
+            missing = self.need - len(pending)
+            pending += data[at : at + missing]
+            at += missing
+            if at > len(data):
+                return -1
+            frame = bytes(pending)
+            done = self._frames(frame, 0)
+            del pending[:done]
+        return at
+
+    def _frames(self, data: bytes, at: int) -> int:
+        """Where the first frame begins that is not whole; `need`: how long it has to be."""
+        size = len(data)
         if not self.prefaced:
             if size < len(PREFACE):
                 self.need = len(PREFACE)
