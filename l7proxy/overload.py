@@ -1,8 +1,8 @@
 """What happens before memory is at its end: the client that has most under way loses it, the others notice nothing.
 
-In: a look at the process once a second. Every single thing that a client can make us hold is bounded (`core/limits`),
-but thousands of them together are not, and one proxy serves all pods of the node. Rule: nobody is cut who has no
-more than an ordinary share, whatever memory is needed for.
+In: a look at the process once a second. Each thing that a client can make us hold is bounded (`core/limits`), but
+thousands of them together are not, and one proxy serves all pods of the node. Rule: nobody is cut who has no more
+than an ordinary share, whatever memory is needed for.
 """
 
 from __future__ import annotations
