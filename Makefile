@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 PYTEST := .venv/bin/pytest
 
-.PHONY: help setup demo test test-unit test-root lint bench proto clean
+.PHONY: help setup demo test test-unit test-root lint bench interop proto clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -34,6 +34,9 @@ lint: setup ## formatter, linter, types, import contracts
 
 bench: setup ## measures against the same machine without Weft; writes tests/bench/RESULTS.md (root)
 	$(PY) -m tests.bench
+
+interop: setup ## grpc-go, h2spec, websockets and Envoy with the proxy; writes tests/bench/INTEROP.md (root, Go)
+	$(PY) -m tests.bench.interop
 
 proto: setup ## generates the code of policies/wire/pb again
 	cd .src && ../$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \

@@ -404,6 +404,17 @@ class FakeDaemon:
     def revision(self) -> int:
         return self._held.revision if self._held else 0
 
+    @property
+    def held(self) -> Snapshot:
+        """What workers are told in full."""
+        assert self._held is not None
+        return self._held
+
+    @held.setter
+    def held(self, new: Snapshot) -> None:
+        """Told to workers that connect from now on."""
+        self._held = new
+
     def ready(self, generation: int) -> bool:
         return generation in self._ready
 
