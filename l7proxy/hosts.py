@@ -2,13 +2,15 @@
 
 A client that addressed a service means it, with routes or without. One that addressed a pod means the service
 behind which it stands only where that has routes; else it means the pod. Of several, the authority picks; if it
-names none of them, the first by name.
+names none of them, the first by name. If it names another service of the pod's, one without routes (a headless one
+has no address to tell it by), it means the pod.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from weft.policies.mesh.hosts import CLUSTER_DOMAIN, fqdn, namespace_of
 from weft.policies.mesh.model import HostRouting
 from weft.policies.model import Protocol
 from weft.policies.snapshot import ServiceItem
@@ -52,9 +54,20 @@ class Hosts:
         found = self._met.get(destination)
         if found is None:
             found = self._met[destination] = self._meant(*destination)
-        if len(found) <= 1:
-            return found[0] if found else NOBODY
-        return self._picked(found, authority)
+        if not found or (
+            authority and destination[0] not in self._of_ip and self._elsewhere(destination, authority)
+        ):
+            return NOBODY
+        return found[0] if len(found) == 1 else self._picked(found, authority)
+
+    def _elsewhere(self, place: tuple[str, int], authority: bytes) -> bool:
+        """Whether the authority names a service without routes that the pod stands behind, or the pod by it."""
+        namespace = namespace_of(self._met[place][0][0])
+        for host in _called(split_authority(authority)[0], namespace):
+            service, routing = self._of_host.get(host), self._routing.get(host)
+            if service is not None and (routing is None or not routing.routes) and place in _backends(service):
+                return True
+        return False
 
     def _meant(self, ip: str, port: int) -> tuple[Meant, ...]:
         services = self._of_ip.get(ip)
@@ -112,6 +125,18 @@ class Hosts:
 
 def _backends(service: ServiceItem) -> set[tuple[str, int]]:
     return {(b.ip, b.port) for port in service.ports if port.protocol in _TCP for b in port.backends}
+
+
+def _called(name: str, namespace: str) -> Iterator[str]:
+    """The services that a name may mean to a client in that namespace; a pod is named by its service."""
+    parts = name.removesuffix(f".{CLUSTER_DOMAIN}").removesuffix(".svc").split(".")
+    if len(parts) == 1:
+        yield fqdn(name, namespace)
+    elif len(parts) == 2:
+        yield fqdn(parts[0], parts[1])
+        yield fqdn(parts[1], namespace)
+    elif len(parts) == 3:
+        yield fqdn(parts[1], parts[2])
 
 
 def split_authority(authority: bytes) -> tuple[str, int]:

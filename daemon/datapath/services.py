@@ -6,12 +6,13 @@ moved into it. So a program that reads between two of our writes finds a backend
 
 What is routed (it has routes, policies or a ServiceEntry of its own) is marked as the proxy's, its TCP ports: then
 workloads leave the address for the proxy, and the node's own sockets are balanced as ever. A backend of a routed
-Service selects it, too: it gets a row without slots, which says so.
+Service selects it, too: it gets a row without slots, which says so. So a Service without routes that shares such a
+backend is marked with it: balanced here, what was addressed would be forgotten, and the other's routes would apply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -47,11 +48,12 @@ def wanted(
     builder = _Builder(have_backends, have_slots, max_slots, max_backends)
     in_force = {slot.frontend for slot in have_slots}
     ordered = sorted(services.values(), key=lambda item: (not _known(item, in_force), item.key))
+    routed = [item for item in ordered if is_routed(item, routing)]
+    selecting = {each for item in routed for each in own_addresses(item)}
     for item in ordered:
-        builder.add(item, is_routed(item, routing))
-    for item in ordered:  # when every service has its addresses: those come before a backend's
-        if is_routed(item, routing):
-            builder.add_backends(item)
+        builder.add(item, is_routed(item, routing), selecting)
+    for item in routed:  # when every service has its addresses: those come before a backend's
+        builder.add_backends(item)
     return builder.out
 
 
@@ -137,7 +139,8 @@ class _Builder:
         self._free_slots = max_slots - len(have_slots)
         self._free_backends = max_backends - len(have_backends)
 
-    def add(self, item: ServiceItem, routed: bool) -> None:
+    def add(self, item: ServiceItem, routed: bool, selecting: Collection[Frontend]) -> None:
+        """`selecting`: addresses of backends that select a routed Service."""
         rows = {frontend: backend_rows(frontend, port) for frontend, port in frontends(item)}
         reason = self._why_not(item, rows)
         if reason:
@@ -145,7 +148,9 @@ class _Builder:
             return
         for frontend, backends in rows.items():
             self.out.owners[frontend] = item.key
-            flags = ServiceFlag.PROXY if routed and frontend.protocol == Protocol.TCP else ServiceFlag(0)
+            shared = any(Frontend(row.address, row.port, row.protocol) in selecting for row in backends)
+            judged = (routed or shared) and frontend.protocol == Protocol.TCP
+            flags = ServiceFlag.PROXY if judged else ServiceFlag(0)
             self._write(frontend, [self._id(row) for row in backends], flags)
 
     def add_backends(self, item: ServiceItem) -> None:

@@ -119,6 +119,8 @@ def all_manifests() -> Iterator[str]:
         yield from routed(f"retry-{at}", rule)
         yield from routed(f"half-{at}", rule, to="half")
     yield from routed("plain", "timeout: 5s")
+    yield from routed("default", "timeout: 5s", to="half")
+    yield from routed("either", "timeout: 5s", to="ab")
     yield from routed("untried", "retries: {attempts: 0}", to="half")
     yield from routed("slow", "timeout: 0.5s")
     yield from routed(
@@ -331,6 +333,7 @@ def test_the_retry_table_where_connections_are_refused(ask: Asking) -> None:
     wrong = {token: seen for token, seen in met.items() if (503 in seen) == ("refused" in TABLE[token])}
     assert not wrong
     assert statuses([ask.one("untried") for _ in range(12)])[503] > 0
+    assert statuses([ask.one("default") for _ in range(12)]) == {200: 12}, "what Istio does where nothing is said"
 
 
 def test_a_request_may_ask_for_retries_itself(ask: Asking, mesh: Mesh) -> None:
@@ -542,6 +545,35 @@ def test_hosts_of_service_entries_are_found_by_name(mesh: Mesh, host: str, pod: 
         reply = mesh.one(client, f"http://{host}/x")
         assert (reply.status, reply.pod) == (200, pod), reply
         assert reply.seen["host"] == host
+
+
+# --- whose routes apply
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_service_without_routes_is_not_taken_for_one_that_shares_its_pods(mesh: Mesh, client: str) -> None:
+    """Pods a and b stand behind many Services with routes; a, b and their TCP twins have none."""
+    for url, pod in (("http://a/", "a"), ("http://b/", "b"), ("http://tcp-a/", "a"), ("http://tcp-b/", "b")):
+        assert {reply.pod for reply in mesh.get(client, url, count=8)} == {pod}, url
+
+
+# --- policy chooses, too
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_an_endpoint_that_policy_forbids_is_no_candidate(ask: Asking, mesh: Mesh, client: str) -> None:
+    closed = "endpointSelector: {matchLabels: {app: %s}}\ningress: [{fromEndpoints: [{matchLabels: {app: hears}}]}]"
+    policies = {app: manifest("cilium.io/v2", "CiliumNetworkPolicy", app, closed % app) for app in "ab"}
+    assert pods(ask.many("either", 12, client=client)) == {"a", "b"}
+    mesh.apply(policies["b"])
+    try:
+        assert pods(ask.many("either", 20, client=client)) == {"a"}
+        mesh.apply(policies["a"])
+        denied = ask.one("either", client=client)
+        assert (denied.status, denied.body) == (403, b"Access denied\r\n")
+    finally:
+        mesh.delete(*policies.values())
+    assert pods(ask.many("either", 12, client=client)) == {"a", "b"}
 
 
 # --- endpoints come and go

@@ -113,6 +113,22 @@ def test_a_routed_service_is_the_proxys_and_so_are_its_backends_addresses() -> N
     assert [row for slot, row in made.slots.items() if slot.number], "the node's own sockets are balanced"
 
 
+def test_a_service_that_shares_a_backend_with_a_routed_one_is_not_taken_for_it() -> None:
+    items = {
+        "default/a": service("a", "10.96.0.1", ("10.0.0.1", 8080)),
+        "default/b": service("b", "10.96.0.2", ("10.0.0.2", 8080), ("10.0.0.1", 8080)),
+        "default/c": service("c", "10.96.0.3", ("10.0.0.2", 8080)),
+        "default/d": service("d", "10.96.0.4", ("10.0.0.1", 9090)),
+    }
+    assert flagged(services.wanted(items, {}, {}, *ROOM, routing())) == {
+        "10.96.0.1:80": ServiceFlag.PROXY,
+        "10.96.0.2:80": ServiceFlag.PROXY,
+        "10.96.0.3:80": ServiceFlag(0),
+        "10.96.0.4:80": ServiceFlag(0),
+        "10.0.0.1:8080": services.BACKEND,
+    }
+
+
 def test_a_service_without_routes_stays_in_the_kernel() -> None:
     items = {"default/a": service("a", "10.96.0.1", ("10.0.0.1", 8080))}
     assert flagged(services.wanted(items, {}, {}, *ROOM, routing("b.default.svc.cluster.local"))) == {

@@ -218,6 +218,14 @@ def with_services(*services: ServiceItem, routes: tuple[str, ...] = ()) -> Clust
         ((IPS["web"], 8080), b"B.default:90", ("b", 90)),
         ((IPS["web"], 8080), b"elsewhere.example", ("a", 80)),
         ((IPS["api"], 8080), b"c", ("", 0)),
+        ((IPS["web"], 8080), b"plain", ("", 0)),
+        ((IPS["web"], 8080), b"web-0.plain.default.svc.cluster.local:8080", ("", 0)),
+        ((IPS["web"], 8080), b"web-0.plain", ("", 0)),
+        ((IPS["web"], 8080), b"plain.default", ("", 0)),
+        ((IPS["web"], 8080), b"plain.other", ("a", 80)),
+        ((IPS["web"], 8080), b"c", ("a", 80)),
+        (("10.96.0.1", 80), b"plain", ("a", 80)),
+        (("10.96.0.4", 80), b"a", ("plain", 80)),
     ],
     ids=str,
 )
@@ -228,6 +236,7 @@ def test_which_host_an_address_means(
         service("a", "10.96.0.1", IPS["web"]),
         service("b", "10.96.0.2", IPS["web"], ports=(80, 90)),
         service("c", "10.96.0.3", IPS["api"]),
+        service("plain", "10.96.0.4", IPS["web"]),
     )
     world = Fed(with_services(*services, routes=("a", "b"))).world
     host, port = world.addressed(destination, authority)
