@@ -202,7 +202,7 @@ class Proxies:
         if not seconds.isdigit() or not 0 < int(seconds) <= KEPT:
             raise AskFailed(f"a window of {seconds or 'no'} seconds: 1 to {KEPT:g} are kept")
         await self._flushed()
-        return self.window.since(int(seconds))
+        return await self.window.since(int(seconds))
 
     async def _restart(self, which: str) -> list[dict[str, Any]]:
         if which and not which.isdigit():
@@ -256,7 +256,7 @@ class Proxies:
     async def _keep_window(self) -> None:
         while True:
             await asyncio.sleep(EVERY)
-            self.window.look()
+            await self.window.look()
 
     def _whole(self) -> bool:
         try:
