@@ -26,7 +26,7 @@ def readings(path: str) -> tuple[str, ...]:
     return _readings(path) if _ODD.search(bare) else (path,)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _readings(path: str) -> tuple[str, ...]:
     bare, mark, query = path.partition("?")
     cut = bare.partition("#")[0]

@@ -18,6 +18,8 @@ from weft.policies.snapshot import BackendItem, ServicePortItem
 
 #: A destination's first endpoints do not warm up: there is nobody else to take the load meanwhile.
 ALWAYS = float("-inf")
+#: Endpoints that nobody declared, before those are forgotten where nothing is under way.
+MOST_OPEN = 2_000
 
 
 class Backend:
@@ -140,10 +142,20 @@ class Destination:
         """The endpoint with this address, which nobody declared: it is made."""
         found = self.endpoints.get((ip, port))
         if found is None:
+            if len(self.endpoints) >= MOST_OPEN:
+                self._forget_idle()
             workload = self._whose(ip)
             wanted = Wanted(ip, port, workload.labels, workload.locality, 1, workload.node)
             found = self.endpoints[ip, port] = Backend(wanted, self._whose, self._rows, self.name, ALWAYS)
         return found
+
+    def _forget_idle(self) -> None:
+        """Of endpoints that are made as they are asked for: clients may ask for any address there is."""
+        for key, backend in list(self.endpoints.items()):
+            if not backend.active and not backend.connections:
+                del self.endpoints[key]
+                backend.leave(self._rows)
+        self.revision += 1
 
 
 def names_of(entry: ServiceEntry, host: str) -> list[EntryEndpoint]:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -245,6 +246,29 @@ def asked(sock: socket.socket, path: str) -> int:
     while len(body) < length:
         body += sock.recv(65536)
     return int(head.split()[1])
+
+
+# the node
+
+
+def test_the_node_itself_is_not_judged_and_whoever_has_its_address_from_outside_is(mesh: Mesh) -> None:
+    """Kubelets' probes come from the node (E11); what the node masquerades would come with the same address."""
+    rules = INGRESS_HTTP.replace("TO", "web").replace("PORT", "8080").replace("RULE", "/public/.*")
+    mesh.apply(rules)
+    try:
+        ip = pod_address("web")
+        inside = ["ip", "netns", "exec", f"{NAME}-node-1", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}"]
+        done = subprocess.run([*inside, f"http://{ip}:8080/private"], capture_output=True, text=True, check=True)
+        assert done.stdout == "200"
+        assert mesh.one("client", f"http://{ip}:8080/private").status == 403
+    finally:
+        mesh.delete(rules)
+
+
+def pod_address(pod: str) -> str:
+    words = ["ip", "netns", "exec", Inside(NAME).namespace(f"default/{pod}").name]
+    told = subprocess.run([*words, "hostname", "-I"], capture_output=True, text=True, check=True).stdout
+    return next(each for each in told.split() if ":" not in each)
 
 
 # one client's doing

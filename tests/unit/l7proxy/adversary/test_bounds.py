@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from weft.bpf.shared import Private
+from weft.l7proxy.core.endpoints import MOST_OPEN, Destination
 from weft.l7proxy.core.parties import Workload
 from weft.l7proxy.core.record import Entry
 from weft.l7proxy.core.stream import Peer
@@ -122,3 +124,16 @@ def test_before_memory_is_at_its_end_the_heaviest_client_is_cut_and_nobody_else(
 
 def test_the_process_knows_what_it_holds() -> None:
     assert 5 << 20 < resident() < 4 << 30
+
+
+def test_endpoints_that_are_made_as_they_are_asked_for_are_forgotten_when_there_are_many() -> None:
+    """A ServiceEntry without resolution takes a client to whatever address it asks for."""
+    rows = Private()
+    destination = Destination(("any.example", 80), lambda ip: Workload(ip, 9), rows)
+    destination.open = True
+    busy = destination.at("198.51.100.1", 80)
+    busy.begin()
+    for number in range(3 * MOST_OPEN):
+        destination.at(f"203.{number >> 16}.{number >> 8 & 255}.{number & 255}", 80)
+        assert len(destination.endpoints) <= MOST_OPEN
+    assert destination.at("198.51.100.1", 80) is busy, "what is under way stays"
