@@ -20,6 +20,8 @@ from weft.l7proxy import privileges
 from weft.l7proxy.core import http2
 from weft.l7proxy.worker import VERSION, Options, Plain, Worker
 
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
 _PR_SET_DUMPABLE: Final = 4
 _EPILOG: Final = """\
 signals: SIGTERM accepts nothing more and ends when all streams have (60 s at most); SIGINT ends at once.
@@ -35,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         format=f"%(asctime)s %(levelname)s proxy-{options.worker}: %(message)s",
     )
     _keep_memory_private()
+    _keep_memory_mapped()
     _raise_open_files()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -57,6 +60,15 @@ async def _serve(options: Options) -> int:
 def _keep_memory_private() -> None:
     """No core dumps, no ptrace by the same user: keys and other people's requests are in here."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _keep_memory_mapped() -> None:
+    """What is read of a large body (256 KB at once) comes from the heap, and freed memory stays in it up to a
+    bound: else each piece is a mapping of its own, whose pages the kernel clears one by one."""
+    libc = ctypes.CDLL(None)
+    for option, value in ((_M_MMAP_THRESHOLD, 4 << 20), (_M_TRIM_THRESHOLD, 16 << 20)):
+        if hasattr(libc, "mallopt"):  # glibc's alone
+            libc.mallopt(option, value)
 
 
 def _raise_open_files() -> None:

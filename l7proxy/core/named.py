@@ -12,7 +12,8 @@ from weft.l7proxy.core.retry import RETRY_GRPC_ON, RETRY_ON, TIMEOUT, TRY_TIMEOU
 from weft.l7proxy.core.stream import Headers
 
 _ASKING = frozenset((RETRY_ON, RETRY_GRPC_ON, TRY_TIMEOUT, TIMEOUT))
-_PRIVATE = HOP_HEADERS | ORIGINALS | {ATTEMPT_COUNT}
+#: Taken out of what goes on, unless the request was routed before it came here.
+PRIVATE = HOP_HEADERS | ORIGINALS | {ATTEMPT_COUNT}
 
 
 class Named(dict[bytes, bytes]):
@@ -27,7 +28,15 @@ class Named(dict[bytes, bytes]):
         content_type = self.get(b"content-type")
         self.grpc = content_type is not None and is_grpc(content_type)
         self.asking = not _ASKING.isdisjoint(self)
-        self.private = not _PRIVATE.isdisjoint(self)
+        self.private = not PRIVATE.isdisjoint(self)
         self.steady = False
+
+    def like(self, fields: Headers) -> Named:
+        """Of a head with the same names, and these values for some of those that say nothing to a proxy."""
+        other = Named.__new__(Named)
+        dict.update(other, self)
+        dict.update(other, fields)
+        other.grpc, other.asking, other.private, other.steady = self.grpc, self.asking, self.private, False
+        return other
 
     __hash__ = object.__hash__  # type: ignore[assignment]

@@ -4,12 +4,12 @@ proxy. Pure: the request that came is left as it was, for policy and for the rec
 
 from __future__ import annotations
 
-from weft.l7proxy.core.headers import ATTEMPT_COUNT, HOP_HEADERS, ORIGINALS, without
+from weft.l7proxy.core.headers import ATTEMPT_COUNT, HOP_HEADERS, without
+from weft.l7proxy.core.named import PRIVATE
 from weft.l7proxy.core.parties import Cluster
 from weft.l7proxy.core.plan import INBOUND, Plan, Target
 from weft.l7proxy.core.stream import Peer, Request
 
-_REPLACED = HOP_HEADERS | ORIGINALS | {ATTEMPT_COUNT}
 _FIRST_TRY = (ATTEMPT_COUNT, b"1")
 _FORWARDED_PROTO = b"x-forwarded-proto"
 _FORWARDED_HTTP = (_FORWARDED_PROTO, b"http")
@@ -19,7 +19,7 @@ def outgoing(request: Request, plan: Plan, target: Target) -> Request:
     """Rewrites come last, so they win over a `host` that is set."""
     named, inbound = request.named, plan is INBOUND
     if named is None or named.private:
-        headers = without(request.headers, HOP_HEADERS if inbound else _REPLACED)
+        headers = without(request.headers, HOP_HEADERS if inbound else PRIVATE)
     else:
         headers = request.headers.copy()
     if named is None or _FORWARDED_PROTO not in named:
