@@ -31,12 +31,4 @@ class Named(dict[bytes, bytes]):
         self.private = not PRIVATE.isdisjoint(self)
         self.steady = False
 
-    def like(self, fields: Headers) -> Named:
-        """Of a head with the same names, and these values for some of those that say nothing to a proxy."""
-        other = Named.__new__(Named)
-        dict.update(other, self)
-        dict.update(other, fields)
-        other.grpc, other.asking, other.private, other.steady = self.grpc, self.asking, self.private, False
-        return other
-
     __hash__ = object.__hash__  # type: ignore[assignment]

@@ -91,7 +91,7 @@ def _prove(field: tuple[bytes, bytes]) -> None:
         _proven.add(field)
 
 
-def _check_values(fields: Headers) -> None:
+def check_values(fields: Headers) -> None:
     """8.2.1, and no control characters at all: all values at once, for a loop over them costs more than all
     else."""
     joined = b"\0".join([value for _, value in fields])
@@ -101,6 +101,11 @@ def _check_values(fields: Headers) -> None:
         raise Malformed("a space around a value")
     if b"\t" in joined and (b"\0\t" in joined or b"\t\0" in joined or joined[:1] == b"\t" or joined[-1:] == b"\t"):
         raise Malformed("a tab around a value")
+
+
+def is_plain(name: bytes) -> bool:
+    """Its value means nothing to the codec."""
+    return name not in _KNOWN
 
 
 def _length(value: bytes, before: int) -> int:
@@ -140,7 +145,7 @@ class _Sorted:
             else:
                 self._special(kind, field)
         if fields:
-            _check_values(fields)
+            check_values(fields)
 
     def _special(self, kind: int, field: tuple[bytes, bytes]) -> None:
         name, value = field

@@ -20,6 +20,7 @@ from weft.l7proxy.core.stream import Headers
 DEFAULT_TABLE = 4096
 _KEPT = 128  # blocks, of at most _SHORT bytes: what one connection can make us keep
 _SHORT = 1024
+_MARKS = 512
 OVERHEAD = 32  # of an entry, beside name and value (4.1)
 _STATIC_SIZES = [len(name) + len(value) + OVERHEAD for name, value in STATIC]
 
@@ -73,9 +74,22 @@ def _string(block: bytes, at: int) -> tuple[bytes, int]:
 
 class Decoder:
     """`limit`, `most`: bytes and fields of one block. `allowed`: the table size that we have announced. `changed`:
-    whether the last block changed the table; if not, what was made of it may be kept in `known`."""
+    whether the last block changed the table; if not, what was made of it may be kept in `known`. `fresh`: which of
+    its fields came from no table."""
 
-    __slots__ = ("_entries", "_left", "_limit", "_most", "_room", "_sizes", "allowed", "changed", "known")
+    __slots__ = (
+        "_entries",
+        "_left",
+        "_limit",
+        "_marks",
+        "_most",
+        "_room",
+        "_sizes",
+        "allowed",
+        "changed",
+        "fresh",
+        "known",
+    )
 
     def __init__(self, limit: int, most: int, allowed: int = DEFAULT_TABLE) -> None:
         self._entries: list[tuple[bytes, bytes]] = []  # the newest last: index 62 is [-1]
@@ -84,6 +98,8 @@ class Decoder:
         self._limit, self._most = limit, most
         self.changed = False
         self.known: dict[bytes, Any] = {}
+        self.fresh: list[int] = []
+        self._marks: set[int] = set()
 
     def decode(self, block: bytes) -> Headers:
         self.changed = False
@@ -96,8 +112,15 @@ class Decoder:
         return fields
 
     def keep(self, block: bytes, made: Any) -> bool:
-        """What was made of the block just decoded, for the next time that it comes. Whether it is kept."""
+        """What was made of the block just decoded, for the next time that it comes: whether it is kept. It is from
+        the second time on, so that blocks with ids and times in them do not drive out the others."""
         if self.changed or len(block) > _SHORT:
+            return False
+        mark = hash(block)
+        if mark not in self._marks:
+            if len(self._marks) >= _MARKS:
+                self._marks.clear()
+            self._marks.add(mark)
             return False
         if len(self.known) >= _KEPT:
             self.known.clear()
@@ -108,6 +131,7 @@ class Decoder:
         fields: Headers = []
         entries, sizes, size, over = self._entries, self._sizes, len(block), False
         left = self._limit
+        self.fresh = fresh = []
         while at < size:
             first = block[at]
             at += 1
@@ -125,6 +149,7 @@ class Decoder:
                     raise BadBlock("index 0")
             else:
                 field, at = self._literal(block, at, first)
+                fresh.append(len(fields))
                 left -= len(field[0]) + len(field[1]) + OVERHEAD
             if left < 0:  # go on, for the table's sake, but hold nothing more
                 over = True
@@ -145,8 +170,20 @@ class Decoder:
         elif index:
             name = STATIC[index][0]
         else:
-            name, at = _string(block, at)
-        value, at = _string(block, at)
+            length = block[at]
+            if length < 0x7F:  # neither Huffman nor long: most are so, and need no call
+                at += length + 1
+                name = block[at - length : at]
+            else:
+                name, at = _string(block, at)
+        length = block[at]
+        if length < 0x7F:
+            at += length + 1
+            value = block[at - length : at]
+            if at > len(block):
+                raise BadBlock("string ends beyond the block")
+        else:
+            value, at = _string(block, at)
         if first >= 0x40:
             field = (name, value)
             self._insert(field)

@@ -12,9 +12,10 @@ from typing import Final
 from weft.l7proxy.core.http2 import control, frames, guard
 from weft.l7proxy.core.http2.connection import Connection
 from weft.l7proxy.core.http2.frames import Fault, StreamFault
-from weft.l7proxy.core.http2.heads import Malformed, RequestHead, request_head, trailers
+from weft.l7proxy.core.http2.heads import Malformed, RequestHead, trailers
 from weft.l7proxy.core.http2.hpack import Oversize
 from weft.l7proxy.core.http2.serverstream import NOBODY, ServerStream
+from weft.l7proxy.core.http2.shapes import Shapes
 from weft.l7proxy.core.http2.streams import Stream
 from weft.l7proxy.core.http2.turn import TURN
 from weft.l7proxy.core.limits import Limits
@@ -25,7 +26,7 @@ _DRAIN_WAIT: Final = 1.0  # seconds, for a peer that answers no PING
 
 
 class Server(Connection):
-    __slots__ = ("_drained_at", "_final", "_handler", "_last_seen", "_quiet_since", "answers", "peer")
+    __slots__ = ("_drained_at", "_final", "_handler", "_last_seen", "_quiet_since", "_shapes", "answers", "peer")
 
     accepts_push_setting = True
 
@@ -39,6 +40,7 @@ class Server(Connection):
         self._final = False  # the last GOAWAY has gone
         self._last_seen, self._quiet_since = 0, now()
         self.answers = 0
+        self._shapes = Shapes()
         self.announce((frames.MAX_CONCURRENT_STREAMS, limits.streams))
 
     @classmethod
@@ -113,7 +115,7 @@ class Server(Connection):
     def _head(self, id: int, end: bool, block: bytes) -> RequestHead | None:
         """A head that was not seen before. None: it was answered."""
         try:
-            head = request_head(self.decode(block))
+            head = self._shapes.head(self.decode(block), self.decoder.fresh)
         except Malformed as error:
             raise StreamFault(id, Reset.PROTOCOL_ERROR, str(error)) from None
         except Oversize:
