@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from weft.l7proxy.core import describe
+from weft.policies.mesh.model import MeshSettings
 
 if TYPE_CHECKING:
     from weft.l7proxy.worker import Worker
@@ -88,11 +89,20 @@ def _config(worker: Worker, arg: str) -> dict[str, Any]:
             "locality": setup.locality,
         },
         "revision": worker.revision,
-        "mesh": msgspec.to_builtins(worker.world.settings),
+        "mesh": msgspec.to_builtins(_shown(worker.world.settings)),
         "telemetry": {key: msgspec.to_builtins(item) for key, item in sorted(part.telemetry.items())},
         "names": describe.names(worker.clusters),
         "routes": _routes(worker, ""),
     }
+
+
+def _shown(settings: MeshSettings) -> MeshSettings:
+    """Without what collectors are shown to let us in."""
+    providers = tuple(
+        msgspec.structs.replace(provider, headers=tuple((name, "(hidden)") for name, _ in provider.headers))
+        for provider in settings.providers
+    )
+    return msgspec.structs.replace(settings, providers=providers)
 
 
 def _connections(worker: Worker, arg: str) -> list[Any]:

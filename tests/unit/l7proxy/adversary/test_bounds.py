@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from proxy_lab import ProxyLab
 from weft.bpf.shared import Private
 from weft.l7proxy.core.endpoints import MOST_OPEN, Destination
 from weft.l7proxy.core.parties import Workload
@@ -17,6 +19,7 @@ from weft.l7proxy.observe.telemetry import MetricPlan
 from weft.l7proxy.overload import MOST_MEMORY, ORDINARY, Overload, resident
 from weft.l7proxy.reports import BATCH, RING, WHOLE, Ring
 from weft.l7proxy.shell import Shell
+from weft.policies.mesh.model import MeshSettings, Provider
 from weft.policies.wire.pb import proxy_pb2 as pb
 
 
@@ -137,3 +140,15 @@ def test_endpoints_that_are_made_as_they_are_asked_for_are_forgotten_when_there_
         destination.at(f"203.{number >> 16}.{number >> 8 & 255}.{number & 255}", 80)
         assert len(destination.endpoints) <= MOST_OPEN
     assert destination.at("198.51.100.1", 80) is busy, "what is under way stays"
+
+
+def test_what_lets_us_into_a_collector_is_shown_to_nobody(tmp_path: Path) -> None:
+    with ProxyLab(tmp_path) as lab:
+        provider = Provider(
+            "otel", "opentelemetry", "otel.example", 4317, headers=(("authorization", "Bearer s3cr3t"),)
+        )
+        lab._declared.settings["mesh"] = MeshSettings(providers=(provider,))
+        lab.start()
+        for question in ("config", "status", "routes", "clusters", "connections"):
+            assert "s3cr3t" not in str(lab.ask(question))
+        assert "authorization" in str(lab.ask("config"))
