@@ -148,8 +148,10 @@ class Streaming(Attempts):
         head = response.named
         if head is None:
             head = dict(response.headers)
-        self._status = status if not entry.grpc else outlier_status(status, head)
-        if (status >= 400 or entry.grpc or self.plan.picky) and self.refuse(response, end, head):
+        self._status = outlier_status(status, head) if entry.grpc and b"grpc-status" in head else status
+        if (status >= 400 or self.plan.picky or (entry.grpc and self._telling(head))) and self.refuse(
+            response, end, head
+        ):
             return
         self._responding = True
         if self._retrying:
@@ -168,6 +170,10 @@ class Streaming(Attempts):
         self.downstream.respond(response, end)
         if end:
             self._complete()
+
+    def _telling(self, head: Head) -> bool:
+        """Whether a gRPC response that looks well so far says something by which it may be tried again."""
+        return b"grpc-status" in head or b"x-envoy-ratelimited" in head or self.retry is not self.plan.retry
 
     def _headers_down(self, given: Headers, head: Head) -> Headers:
         headers = given.copy()
