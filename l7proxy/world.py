@@ -198,7 +198,9 @@ class SnapshotWorld:
         )
 
     def _other(self, ip: str, item: AddressItem | None) -> Workload:
-        if ip in self._own or (item is None and ip_address(ip).is_loopback):
+        if ip in self._own:  # as a client somebody from outside, masqueraded, whom we do not route
+            return Workload(ip, identity.HOST, node=self.node, locality=self._locality(self.node))
+        if item is None and ip_address(ip).is_loopback:
             return Workload(ip, identity.HOST, node=self.node, local=True, locality=self._locality(self.node))
         if item is not None:
             return Workload(ip, item.identity, node=item.node, locality=self._locality(item.node))

@@ -63,6 +63,7 @@ def test_a_stranger_does_not_get_to_another_nodes_workload() -> None:
 
 def test_a_client_with_the_nodes_own_address_is_the_world_and_not_the_node() -> None:
     """What the node itself says never comes here; what has its address was masqueraded."""
+    assert not world().workload(OURS).local, "what comes from outside goes where it was addressed"
     nobody = world(allowed("GET", peers=ResolvedPeers(identities=frozenset((301,)))))
     assert not nobody.permit(nobody.workload(OURS), nobody.workload(WEB), 80).allowed
     outside = world(allowed("GET", peers=ResolvedPeers(world_ipv4=True)))
