@@ -96,11 +96,14 @@ def window(seconds: float = 60.0, *requests: tuple[dict[str, str], float, list[i
     }  # fmt: skip
 
 
-#: 90 requests of web to orders-v1, of which 18 fail, told by both sides, and 12 of the lab's client to orders-v2.
+STORE = {"destination_service": "store", "destination_service_name": "store"}
+#: 90 requests of web to orders-v1, of which 18 fail, told by both sides, and 12 of the lab's client to orders-v2. Of
+#: the 6 to the store its client's side alone has told.
 ONE = window(
     60.0,
     (labels("source", "shop/web", "shop/orders-v1"), 72, [0, 72, 0, 0]),
     (labels("source", "shop/web", "shop/orders-v1", "503"), 18, [0, 0, 18, 0]),
+    (labels("source", "shop/web", "shop/store") | STORE, 6, [6, 0, 0, 0]),
     (labels("destination", "shop/web", "shop/orders-v1"), 72, [0, 72, 0, 0]),
     (labels("destination", "shop/web", "shop/orders-v1", "503"), 18, [0, 0, 18, 0]),
 )
@@ -159,6 +162,7 @@ def test_deployments_show_what_they_received(mesh: None, capsys: pytest.CaptureF
     ("words", "rows"),
     [
         ("sts -n shop", [["store", "1/1", *QUIET, "0"]]),
+        ("sts -n shop --from deploy/web", [["store", "1/1", "100.00%", "0.1rps", *QUICK[2:], "0"]]),
         ("deploy/orders-v2 -n shop", [["orders-v2", "1/1", *QUICK, "1"]]),
         ("deploy web --to deploy/orders-v1 -n shop",
          [["web", "1/2", "80.00%", "1.5rps", "7ms", "78ms", "95ms", "1"]]),
