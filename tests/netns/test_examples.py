@@ -231,7 +231,7 @@ def test_routes_come_and_go_under_load_and_no_request_fails(mesh: Mesh) -> None:
 
 
 def test_the_proxies_may_do_nothing_but_speak_for_others(mesh: Mesh) -> None:
-    found = re.findall(r'"pid": (\d+)', mesh.weft("proxy", "status", "-o", "json"))
+    found = {*re.findall(r'"pid": (\d+)', mesh.weft("proxy", "status", "-o", "json"))}
     assert len(found) == 2, "one on each node"
     for pid in found:
         told = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
