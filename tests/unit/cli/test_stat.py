@@ -97,8 +97,8 @@ def window(seconds: float = 60.0, *requests: tuple[dict[str, str], float, list[i
 
 
 STORE = {"destination_service": "store", "destination_service_name": "store"}
-#: 90 requests of web to orders-v1, of which 18 fail, told by both sides, and 12 of the lab's client to orders-v2. Of
-#: the 6 to the store its client's side alone has told.
+#: 90 requests of web to orders-v1, of which 18 fail, told by both sides; 12 of the lab's client to orders-v2.
+#: Of the 6 to the store its client's side alone has told.
 ONE = window(
     60.0,
     (labels("source", "shop/web", "shop/orders-v1"), 72, [0, 72, 0, 0]),
