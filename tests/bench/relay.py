@@ -1,6 +1,6 @@
 """What one request costs the L7 proxy's own code: no sockets, no neighbours, microseconds of CPU.
 
-    python -m tests.bench.relay [http1 | http2 | grpc | record ...]
+    python -m tests.bench.relay [http1 | unlike | http2 | grpc | record ...]
 
 Everything of a worker but its event loop: codecs, engine, world, clusters, pools, observer, ring. Transports are
 lists; what stands at both ends knows its bytes by heart, so that nearly all of the time is the proxy's. The figure
@@ -155,10 +155,11 @@ def _cluster(port_name: str) -> ClusterPart:
 
 
 class Http1:
-    """So many clients, a request of each in turn."""
+    """So many clients, a request of each in turn. `unlike`: no two heads are the same, of requests or answers."""
 
-    def __init__(self, connections: int = 32) -> None:
+    def __init__(self, connections: int = 32, unlike: bool = False) -> None:
         self.proxy = Proxy("http")
+        self._unlike, self._number = unlike, 0
         head = b"".join(b"%b: %b\r\n" % field for field in FIELDS)
         self._request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:18080\r\n%b\r\n" % head
         head = b"".join(b"%b: %b\r\n" % field for field in ANSWER)
@@ -167,17 +168,21 @@ class Http1:
 
     def turn(self) -> int:
         for _, server in self._clients:
-            server.receive(self._request)
+            server.receive(self._another(self._request) if self._unlike else self._request)
         self.proxy.connector.open()
         for pipe, connection in self.proxy.connector.made:
             if pipe.out:
                 pipe.out.clear()
-                connection.data_received(self._response)
+                connection.data_received(self._another(self._response) if self._unlike else self._response)
         answered = 0
         for pipe, _ in self._clients:
             answered += len(pipe.out)
             pipe.out.clear()
         return answered
+
+    def _another(self, message: bytes) -> bytes:
+        self._number += 1
+        return message.replace(b"\r\n", b"\r\nx-number: %d\r\n" % self._number, 1)
 
 
 # HTTP/2
@@ -291,6 +296,8 @@ def microseconds(turn: Callable[[], int], rounds: int = ROUNDS) -> float:
 def measured(name: str) -> float:
     if name == "http1":
         return microseconds(Http1().turn)
+    if name == "unlike":
+        return microseconds(Http1(unlike=True).turn)
     if name in ("http2", "grpc"):
         of = {"grpc": name == "grpc"}
         return microseconds(Http2(**of).turn) - microseconds(Ends(**of).turn)
@@ -317,6 +324,7 @@ def record_cost() -> float:
 
 NAMES = {
     "http1": "HTTP/1.1, 32 connections",
+    "unlike": "HTTP/1.1, no head twice",
     "http2": "HTTP/2, 16 x 10",
     "grpc": "gRPC, 16 x 10",
     "record": "a record for the feed",
