@@ -77,6 +77,7 @@ class Reconciler:
         if self.tables is None:
             self.tables = Tables(Compiler(self.cidrs, self.cookies), self._adopted(snapshot.own.endpoints))
         first = self.snapshot is None
+        before = self.snapshot.cluster.routing if self.snapshot is not None else services.NO_ROUTING
         self.snapshot = snapshot
         prefixes = dict(self.cidrs.prefixes())
         self.tables.update(snapshot.cluster, snapshot.own.endpoints, _changes(cluster, own, first))
@@ -89,9 +90,10 @@ class Reconciler:
             or prefixes != self.cidrs.prefixes()
         ):
             self._ipcache = None
-        self._services_stale |= first or bool(
-            cluster.services or cluster.services_gone or cluster.routing or cluster.routing_gone
-        )
+        self._services_stale |= first or bool(cluster.services or cluster.services_gone)
+        for host in (*cluster.routing, *cluster.routing_gone):  # here counts whether, and not how
+            now = snapshot.cluster.routing.get(host)
+            self._services_stale |= services.needs_proxy(before.get(host)) != services.needs_proxy(now)
 
     @property
     def proxied(self) -> bool:

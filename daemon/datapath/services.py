@@ -58,7 +58,10 @@ def wanted(
 
 
 def is_routed(item: ServiceItem, routing: Mapping[str, HostRouting]) -> bool:
-    found = routing.get(item.host)
+    return needs_proxy(routing.get(item.host))
+
+
+def needs_proxy(found: HostRouting | None) -> bool:
     return found is not None and bool(found.routes or found.policies or found.entry)
 
 

@@ -258,7 +258,7 @@ def closing(connect: Any, url: str) -> bool:
 
 
 def together(connect: Any, url: str) -> bool:
-    held = [connect(url) for _ in range(50)]
+    held = [connect(url).__enter__() for _ in range(50)]
     for number, ws in enumerate(held):
         ws.send(str(number))
     found = [ws.recv(5) for ws in held] == [str(number) for number in range(50)]

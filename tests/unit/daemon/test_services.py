@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
 
-from snapshots import service
+from memory_kernel import MemoryKernel
+from snapshots import NODE, service
 from weft.bpf.layout import ServiceFlag
 from weft.daemon.datapath import services
+from weft.daemon.datapath.reconcile import Facts, Reconciler
 from weft.daemon.datapath.rows import Slot, SlotRow, text
+from weft.policies.delta import NodeDelta, between
 from weft.policies.mesh.model import Dialect, HostRouting, Route
 from weft.policies.model import ObjectRef, Protocol
+from weft.policies.snapshot import ClusterPart, NodePart, Snapshot
 
 ROOM = (1000, 1000)
 
@@ -177,3 +182,29 @@ def test_backends_addresses_that_do_not_fit_are_told() -> None:
     made = services.wanted(items, {}, {}, 4, 100, routing())
     assert set(made.refused) == {"default/a"}
     assert flagged(made) == {"10.96.0.1:80": ServiceFlag.PROXY}
+
+
+def test_a_change_of_routes_costs_the_services_nothing_until_one_is_routed_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[object] = []
+    wanted = services.wanted
+
+    def counted(*given: Any, **more: Any) -> services.Wanted:
+        made.append(given)
+        return wanted(*given, **more)
+
+    monkeypatch.setattr(services, "wanted", counted)
+    datapath = Reconciler(MemoryKernel(), NODE)
+    datapath.proxied = True
+    datapath.take_facts(Facts({}, {}, frozenset()))
+    item = routing()[ROUTED]
+    later = msgspec.structs.replace(item.routes[0], created="later")
+    other = {ROUTED: msgspec.structs.replace(item, routes=(later,))}
+    before = Snapshot(0, NODE, ClusterPart(), NodePart())
+    for number, part in enumerate((routing(), other, {}, routing()), start=1):
+        after = Snapshot(number, NODE, ClusterPart(routing=part), NodePart())
+        datapath.take_snapshot(after, between(before.cluster, after.cluster), NodeDelta())
+        datapath.apply()
+        before = after
+    assert len(made) == 3
