@@ -12,6 +12,7 @@ from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade
 
+from weft.l7proxy.core.http1.known import Heads
 from weft.l7proxy.core.stream import Headers
 
 # Taken apart from the rest: they frame the message or belong to the hop. Of them `content-length` and `expect` are
@@ -46,6 +47,10 @@ _NOT_NAMED = frozenset(
 )
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 DIGITS = 18  # of a length: no counter of anybody overflows
+
+
+#: Lines that came more than once, but those of `SPECIAL`. llhttp has found them good, as part of a whole head.
+_fields: Heads[tuple[bytes, bytes]] = Heads()
 
 
 class Malformed(Exception):
@@ -86,12 +91,17 @@ def split(head: bytes, start: int, most: int) -> tuple[Headers, dict[bytes, byte
     if len(lines) > most:
         raise Malformed(431, f"more than {most} header fields")
     for line in lines:
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        if name in SPECIAL:
-            _note(special, headers, name, value.strip())
-        else:
-            headers.append((name, value.strip()))
+        field = _fields.get(line)
+        if field is None:
+            name, _, value = line.partition(b":")
+            name = name.lower()
+            if name in SPECIAL:
+                _note(special, headers, name, value.strip())
+                continue
+            field = (name, value.strip())
+            if _fields.worth(line):
+                _fields.keep(line, field)
+        headers.append(field)
     return headers, special
 
 

@@ -1,4 +1,4 @@
-"""Heads that are known by heart: of a client that asks the same again, of a server that answers the same.
+"""Heads, and lines of them, that are known by heart: a client asks the same again, a server answers the same.
 
 Rule: a head is kept when it comes a second time, so heads that differ from each other (ids, cookies) cost one mark
 each and no memory. What all strangers together can make us keep is bounded, and small.
