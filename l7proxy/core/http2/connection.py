@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from weft.l7proxy.core.http2 import control, frames, guard
-from weft.l7proxy.core.http2.frames import FRAME, PADDED, PREFACE, Fault, StreamFault, unpack_head
+from weft.l7proxy.core.http2.frames import FRAME, PADDED, PREFACE, Fault, StreamFault, unpack_short
 from weft.l7proxy.core.http2.hpack import BadBlock, Decoder, Oversize
 from weft.l7proxy.core.http2.ledger import Ledger
 from weft.l7proxy.core.http2.streams import Stream
@@ -117,25 +117,27 @@ class Connection(Ledger):
             self.prefaced = True
             self.touch()
             at = len(PREFACE)
-        while size - at >= 9:
-            more, length, kind, flags, id = unpack_head(data, at)
-            if more or length > FRAME:
+        body = at + 9
+        while body <= size:
+            word, flags, id = unpack_short(data, at)
+            length, kind, id = word >> 8, word & 0xFF, id & 0x7FFFFFFF
+            if length > FRAME:
                 raise Fault(Reset.FRAME_SIZE_ERROR, "a frame larger than announced")
-            end = at + 9 + length
+            end = body + length
             if end > size:
                 self.need = 9 + length
                 return at
-            payload = data[at + 9 : end]
-            at = end
+            payload = data[body:end]
+            at, body = end, end + 9
             try:
                 if kind > 1 or self.block is not None or not self.settled:
-                    self._frame(kind, flags, id & 0x7FFFFFFF, payload)
+                    self._frame(kind, flags, id, payload)
                 elif kind == 0:
-                    self._data(flags, id & 0x7FFFFFFF, payload)
+                    self._data(flags, id, payload)
                 elif flags & _WHOLE == frames.END_HEADERS:
-                    self.on_block(id & 0x7FFFFFFF, flags & 1 == 1, payload)
+                    self.on_block(id, flags & 1 == 1, payload)
                 else:
-                    self._headers(flags, id & 0x7FFFFFFF, payload)
+                    self._headers(flags, id, payload)
             except StreamFault as fault:
                 self._stream_fault(fault)
             if self.dead:
@@ -157,26 +159,26 @@ class Connection(Ledger):
 
     def _data(self, flags: int, id: int, payload: bytes) -> None:
         size = len(payload)
-        self.receive_window -= size
-        if self.receive_window < 0:
+        left = self.receive_window = self.receive_window - size
+        if left < 0:
             raise Fault(Reset.FLOW_CONTROL_ERROR, "more DATA than the connection's window")
-        self.uncredited += size
-        if self.uncredited >= self.half_connection:
+        owed = self.uncredited = self.uncredited + size
+        if owed >= self.half_connection:
             self.credit()
         stream = self.streams.get(id)
         if stream is None or not stream.open_in:
             self.late(id, frames.DATA)
             return
-        stream.receive_window -= size
-        if stream.receive_window < 0:
+        left = stream.receive_window = stream.receive_window - size
+        if left < 0:
             raise StreamFault(id, Reset.FLOW_CONTROL_ERROR, "more DATA than the stream's window")
         stream.uncredited += size
         if flags & PADDED:
             payload = frames.unpadded(payload)
         if payload:
             self.useful += 1
-            stream.received += len(payload)
-            if -1 < stream.length < stream.received:
+            received = stream.received = stream.received + len(payload)
+            if -1 < stream.length < received:
                 raise StreamFault(id, Reset.PROTOCOL_ERROR, "more DATA than content-length")
             stream.deliver(payload)
         elif not flags & 1:

@@ -45,6 +45,7 @@ MAX_STREAM: Final = 2**31 - 1
 _HEAD = Struct(">BHBBL")  # length in one and two bytes, type, flags, stream
 pack = _HEAD.pack  # pack(0, length, type, flags, stream)
 unpack_head = _HEAD.unpack_from
+unpack_short = Struct(">LBL").unpack_from  # length and type in one number, flags, stream: made sooner
 _SETTING = Struct(">HL")
 _LONG = Struct(">L")
 _TWO = Struct(">LL")
