@@ -1,4 +1,4 @@
-"""`python -m tests.bench [NAME...]`: runs the benches, and writes RESULTS.md when all of them were asked for."""
+"""`python -m tests.bench [NAME...]`: runs the benches and writes what they found into RESULTS.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--rounds", type=int, default=12, help="of each way that is compared (%(default)s)")
     top.add_argument("--patience", type=float, default=90, metavar="SECONDS", help="for busy neighbours, a bench")
     top.add_argument("--quick", action="store_true", help="one round, no patience: whether it runs at all")
-    top.add_argument("--write", type=Path, default=None, metavar="FILE", help="also for some benches only")
+    top.add_argument("--write", type=Path, default=None, metavar="FILE", help="instead of RESULTS.md")
     return top
 
 
@@ -38,7 +38,7 @@ def main() -> int:
     told = report.Report()
     for name in options.names or BENCHES:
         importlib.import_module(f"tests.bench.{name}").bench(told, rounds, patience)
-    if options.write or not (options.names or options.quick):
+    if options.write or not options.quick:
         told.write(options.write or report.RESULTS)
     return 0
 

@@ -1,4 +1,4 @@
-"""Rows to a table; medians to rows. RESULTS.md is written whole at the end, so that it is of one run."""
+"""Rows to a table; medians to rows. Each section is of one run; what a run did not measure stays in RESULTS.md."""
 
 from __future__ import annotations
 
@@ -42,7 +42,15 @@ class Report:
             f" absolute figures say little.\nKernel {platform.release()}, {os.cpu_count()} CPUs,"
             f" Python {platform.python_version()}.\n\n"
         )
-        path.write_text(head + "\n".join(section.markdown() for section in self.sections))
+        sections = _sections(path) | {section.title: section.markdown() for section in self.sections}
+        path.write_text(head + "\n".join(sections.values()))
+
+
+def _sections(path: Path) -> dict[str, str]:
+    """Of a file that was written before, by title."""
+    text = path.read_text() if path.exists() else ""
+    parts = text.split("\n## ")[1:]
+    return {part.partition("\n")[0]: "## " + part.rstrip("\n") + "\n" for part in parts}
 
 
 def median(values: Sequence[float]) -> float:
