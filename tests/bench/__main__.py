@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench import report
 
 #: In the order in which they run; each is a module with `bench(report, rounds, patience)`.
-BENCHES = ("datapath", "control", "latency", "memory", "proxy", "proxy_scale")
+BENCHES = ("datapath", "control", "latency", "memory", "relay", "proxy", "proxy_scale")
 
 
 def parser() -> argparse.ArgumentParser:
