@@ -473,11 +473,18 @@ spec:
         mesh.delete(*texts)
 
 
+def _interruptible() -> None:
+    """In the background of a shell Ctrl-C is turned off for whatever is started there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def looking(mesh: Mesh, *words: str, meanwhile: Callable[[], object]) -> tuple[str, str, int]:
     """What a command that goes on until Ctrl-C prints while something happens."""
     weft = str(Path(sys.executable).with_name("weft"))
     environment = {**os.environ, "WEFT_RUN_DIR": f"/run/{NAME}"}
-    process = subprocess.Popen([weft, *words], env=environment, stdout=-1, stderr=-1, text=True)
+    process = subprocess.Popen(
+        [weft, *words], env=environment, stdout=-1, stderr=-1, text=True, preexec_fn=_interruptible
+    )
     try:
         time.sleep(1.5)
         meanwhile()

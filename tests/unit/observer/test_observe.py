@@ -200,6 +200,11 @@ def test_namespaces_and_nodes(servers: Servers, capsys: pytest.CaptureFixture[st
     assert first.endswith("Disabled") and "1/4095" in first
 
 
+def interruptible() -> None:
+    """As at a terminal: in the background of a shell Ctrl-C is turned off for whatever is started there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def running(servers: Servers, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     code = "from weft.daemon.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))"
@@ -209,6 +214,7 @@ def running(servers: Servers, *arguments: str) -> Iterator[subprocess.Popen[str]
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=interruptible,
     )
     try:
         yield process
