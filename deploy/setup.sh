@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # bcc is the distribution's, for the distribution's python; curl, ping and tcpdump serve the tests and the demo.
-packages=(python3-bpfcc python3-venv linux-libc-dev libc6-dev gcc iproute2 iputils-ping curl procps)
+packages=(python3-bpfcc python3-venv linux-libc-dev libc6-dev gcc iproute2 iputils-ping curl openssl procps)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
