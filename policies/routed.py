@@ -8,7 +8,7 @@ is every rule that could be in charge: the connection goes to the proxy, whateve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from weft.policies.l7 import Request
 from weft.policies.mesh.choose import Asked, Chooser
@@ -43,7 +43,6 @@ class Routed:
     targets: tuple[Target, ...] = ()
     answer: str = ""
     status: int = 0
-    service: str = field(default="")
 
     def __str__(self) -> str:
         if self.origin is None:
@@ -71,7 +70,7 @@ class Router:
     def follow(self, start: Party, service: ServiceItem, port: int, request: Request | None) -> Routed | None:
         """None: nothing is declared for the Service, so the kernel carries it."""
         routing = self._world.part.routing.get(service.host)
-        if routing is None or not _concerned(routing):
+        if routing is None or not routing.needs_proxy:
             return None
         client = self._client(start.endpoint)
         if request is None:
@@ -158,10 +157,6 @@ class Router:
         if identity is not None:
             labels |= {label.key: label.value for label in identity.labels}
         return dict(subset.labels).items() <= labels.items()
-
-
-def _concerned(routing: HostRouting) -> bool:
-    return bool(routing.routes or routing.policies or routing.entry)
 
 
 def _asked(request: Request) -> Asked:

@@ -62,7 +62,7 @@ def is_routed(item: ServiceItem, routing: Mapping[str, HostRouting]) -> bool:
 
 
 def needs_proxy(found: HostRouting | None) -> bool:
-    return found is not None and bool(found.routes or found.policies or found.entry)
+    return found is not None and found.needs_proxy
 
 
 def own_addresses(item: ServiceItem) -> list[Frontend]:

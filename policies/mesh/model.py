@@ -622,3 +622,8 @@ class HostRouting(Model, frozen=True):
     routes: tuple[Route, ...] = ()
     policies: tuple[DestinationPolicy, ...] = ()
     entry: ServiceEntry | None = None
+
+    @property
+    def needs_proxy(self) -> bool:
+        """Something is said of the host that the kernel cannot do: it is left for the proxy."""
+        return bool(self.routes or self.policies or self.entry)
