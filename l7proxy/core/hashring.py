@@ -53,20 +53,26 @@ class Ring:
 
     def pick(self, key: int, fit: Callable[[Backend], bool]) -> Backend | None:
         """The owner of the first point at or after the key, round the ring, that is fit."""
-        size = len(self._points)
-        start = bisect_left(self._points, key)
-        refused: set[int] = set()
-        for step in range(size):
-            owner = self._owners[(start + step) % size]
-            if owner in refused:
-                continue
-            endpoint = self._endpoints[owner]
-            if fit(endpoint):
-                return endpoint
-            refused.add(owner)
-            if len(refused) == len(self._endpoints):
-                break
-        return None
+        return _first(self._owners, bisect_left(self._points, key), self._endpoints, fit)
+
+
+def _first(
+    owners: Sequence[int], start: int, endpoints: Sequence[Backend], fit: Callable[[Backend], bool]
+) -> Backend | None:
+    """The owner of the first place at or after `start`, round and round, that is fit; each is asked once."""
+    size = len(owners)
+    refused: set[int] = set()
+    for step in range(size):
+        owner = owners[(start + step) % size]
+        if owner in refused:
+            continue
+        endpoint = endpoints[owner]
+        if fit(endpoint):
+            return endpoint
+        refused.add(owner)
+        if len(refused) == len(endpoints):
+            break
+    return None
 
 
 def _shares(endpoints: Sequence[Backend], size: int) -> list[int]:
@@ -102,19 +108,7 @@ class Maglev:
         return len(self._table)
 
     def pick(self, key: int, fit: Callable[[Backend], bool]) -> Backend | None:
-        table, size = self._table, len(self._table)
-        refused: set[int] = set()
-        for step in range(size):
-            owner = table[(key + step) % size]
-            if owner in refused:
-                continue
-            endpoint = self._endpoints[owner]
-            if fit(endpoint):
-                return endpoint
-            refused.add(owner)
-            if len(refused) == len(self._endpoints):
-                break
-        return None
+        return _first(self._table, key, self._endpoints, fit)
 
 
 _EMPTY: Final = 0xFFFF
