@@ -284,17 +284,8 @@ def put_policies(flow: pb.Flow, event: Event, policies: tuple[PolicyName, ...]) 
     """An audited flow names those that would have denied it, as Hubble."""
     if event.type not in (EventType.VERDICT, EventType.DROP):
         return
-    side = "egress" if event.direction == Direction.EGRESS else "ingress"
     denied = flow.verdict in (pb.DROPPED, pb.AUDIT)
-    field = getattr(flow, f"{side}_{'denied' if denied else 'allowed'}_by")
-    for policy in policies:
-        field.add(
-            name=policy.name,
-            namespace=policy.namespace,
-            labels=policy.labels,
-            revision=policy.revision,
-            kind=policy.kind,
-        )
+    l7.name_policies(flow, event.direction == Direction.EGRESS, denied, policies)
 
 
 def summary(event: Event) -> str:

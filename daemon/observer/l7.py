@@ -115,7 +115,7 @@ def fill(flow: pb.Flow, entry: L7Entry) -> None:
     if record.trace_id:
         flow.trace_context.parent.trace_id = record.trace_id
     if not entry.response:
-        _put_policies(flow, entry)
+        name_policies(flow, entry.egress, entry.record.verdict == "DROPPED", entry.policies)
 
 
 def _put_addresses(flow: pb.Flow, entry: L7Entry) -> None:
@@ -143,11 +143,11 @@ def _put_http(flow: pb.Flow, record: proxy_pb2.Record, response: bool) -> None:
         http.headers.add(key=header.name, value=header.value)
 
 
-def _put_policies(flow: pb.Flow, entry: L7Entry) -> None:
-    side = "egress" if entry.egress else "ingress"
-    denied = entry.record.verdict == "DROPPED"
+def name_policies(flow: pb.Flow, egress: bool, denied: bool, policies: tuple[PolicyName, ...]) -> None:
+    """Of packets' flows, too. `egress`: they judged the source's side."""
+    side = "egress" if egress else "ingress"
     field = getattr(flow, f"{side}_{'denied' if denied else 'allowed'}_by")
-    for policy in entry.policies:
+    for policy in policies:
         field.add(
             name=policy.name,
             namespace=policy.namespace,
